@@ -1,0 +1,117 @@
+"""Checks of shapes, codes and values that say what was seen, why it matters, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lamina._typing import Array
+
+
+def concrete(value: Any) -> np.ndarray | None:
+    """`value` as NumPy where its numbers are known, None while JAX traces it."""
+    return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
+
+
+def as_columns(where: str, x: Any, argument: str = "x") -> Array:
+    """`x` as floating (n, d); a flat (n,) is one column."""
+    if not hasattr(x, "ndim"):
+        x = np.asarray(x)
+    if x.ndim not in (1, 2):
+        raise ValueError(
+            f"{where}: `{argument}` has shape {tuple(x.shape)}, but a layer takes rows "
+            "and columns, (n, d), or one column, (n,). Reshape it, one row to an "
+            "observation."
+        )
+    if x.dtype == object or x.dtype.kind in "USO":
+        raise TypeError(
+            f"{where}: `{argument}` holds {x.dtype}, not numbers. Encode text as "
+            "integer codes for EmbeddingLayer or RandomEffectsLayer, or as indicator "
+            "columns."
+        )
+    x = jnp.asarray(x)
+    x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+    return x[:, None] if x.ndim == 1 else x
+
+
+def same_rows(where: str, x: Array, z: Array) -> None:
+    """Raise unless `x` and `z` have one row for each other's."""
+    if x.shape[0] != z.shape[0]:
+        raise ValueError(
+            f"{where}: `x` has shape {x.shape} and `z` has shape {z.shape}. Their rows "
+            "are multiplied one by one, so both need the same number of rows."
+        )
+
+
+def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
+    """`x` as integer codes (n,), checked against the table where they are known.
+
+    Negative codes stand for levels that were never fitted: allowed where `unseen`.
+    """
+    if not hasattr(x, "dtype"):
+        x = np.asarray(x)
+    if not np.issubdtype(x.dtype, np.integer):
+        raise TypeError(
+            f"{where}: codes have dtype {x.dtype}, but a category is an integer from 0 "
+            f"to {num_categories - 1}. Rounding floats would merge categories: encode "
+            "them, for example with np.unique(labels, return_inverse=True)."
+        )
+    if x.ndim == 2 and x.shape[1] == 1:
+        x = x[:, 0]
+    if x.ndim != 1:
+        raise ValueError(
+            f"{where}: codes have shape {tuple(x.shape)}, but each row has one code: "
+            "give shape (n,) or (n, 1), and one layer to each categorical column."
+        )
+    known = concrete(x)
+    if known is not None and known.size:
+        if known.max() >= num_categories:
+            raise ValueError(
+                f"{where}: code {known.max()} is past its table of {num_categories} "
+                f"categories (0 to {num_categories - 1}). It would read another "
+                "level's effect: raise `num_categories`, or mark levels that were not "
+                "fitted by negative codes when predicting."
+            )
+        if known.min() < 0 and not unseen:
+            raise ValueError(
+                f"{where}: code {known.min()} is negative. Negative codes stand for "
+                "unseen levels, which only a prediction can have, from a layer whose "
+                "`unseen` is 'draw' or 'zero': give fitted rows codes from 0 to "
+                f"{num_categories - 1}."
+            )
+    return jnp.asarray(x)
+
+
+def one_size(where: str, name: str, given: int | None, called: int | None) -> int:
+    """The size given at construction or at the call: once, or twice alike."""
+    if given is not None and called is not None and given != called:
+        raise ValueError(
+            f"{where}: `{name}` is {given} in the constructor and {called} in the "
+            "call. Give it once, at either place."
+        )
+    size = given if called is None else called
+    if size is None:
+        raise TypeError(
+            f"{where}: `{name}` is missing. Give it in the constructor, "
+            f"Layer({name}=...), or in the call."
+        )
+    return positive_size(where, name, size)
+
+
+def positive_size(where: str, name: str, size: Any) -> int:
+    """`size` as a Python int of at least one."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+        raise ValueError(
+            f"{where}: `{name}` is {size!r}, but a size is a whole number of at least 1."
+        )
+    return int(size)
+
+
+def where_bad(bad: np.ndarray) -> str:
+    """How many entries are bad, and the first rows that hold one."""
+    rows = np.unique(np.nonzero(bad)[0]) if bad.ndim else np.array([0])
+    shown = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    return f"{int(bad.sum())} of {bad.size} values, in rows {shown}"

@@ -1,0 +1,114 @@
+"""What layers and links announce, so that handlers can reinterpret or record it.
+
+Every announcement is a nameless NumPyro message: `trace`, `seed`, `substitute`, `scope`
+and NUTS pass it by, and with no handler of ours on the stack it costs one function call.
+
+| message | says | answered by |
+|---|---|---|
+| `product` | these data meet these coefficients | local reparameterization |
+| `term` | this layer's finished output | term recording |
+| `outcome` | this link's predictor and distribution | prediction of means |
+| `prediction` | (a question) is this a prediction? | prediction |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpyro
+from numpyro.distributions import Distribution
+from numpyro.distributions.distribution import Unit
+from numpyro.primitives import _PYRO_STACK, CondIndepStackFrame, apply_stack
+
+from lamina._typing import Array
+
+ROW_FACTOR = "is_row_factor"
+
+
+class Announcement(dict):
+    """A nameless message: `"name" in message` is False, yet a filter may read it.
+
+    Filters written for ordinary sites, `block(hide_fn=lambda site: site["name"] ...)`,
+    find an empty name instead of a KeyError.
+    """
+
+    def __missing__(self, key: str) -> Any:
+        if key == "name":
+            return ""
+        raise KeyError(key)
+
+
+class Prediction(NamedTuple):
+    """What a layer or link may ask while the posterior predicts."""
+
+    key: Array | None
+    num_rows: int | None
+
+
+def announce(
+    kind: str, fn: Callable[..., Any], *args: Any, value: Any = None, **fields: Any
+) -> Any:
+    """Send a nameless message up the stack: a handler's answer, or `fn(*args)`."""
+    if not _PYRO_STACK:
+        return fn(*args) if value is None else value
+    message = Announcement(
+        type=kind, fn=fn, args=args, kwargs={}, value=value, cond_indep_stack=[]
+    )
+    message.update(fields)
+    return apply_stack(message)["value"]
+
+
+def product(fn: Callable[..., Array], *operands: Array) -> Array:
+    """`fn(*operands)`, data first and coefficients last, unless a handler answers."""
+    return announce("product", fn, *operands)
+
+
+def term(name: str, output: Array) -> Array:
+    """Announce a layer's finished output under its name, and return it."""
+    return announce("term", lambda: output, value=output, term=name)
+
+
+def outcome(name: str, predictor: Array, fn: Distribution) -> None:
+    """Announce a link's predictor and the distribution that it gives the outcome."""
+    announce("outcome", lambda: predictor, value=predictor, outcome=name, family=fn)
+
+
+def prediction() -> Prediction | None:
+    """None in a fit; while predicting, the draw's key and the number of rows.
+
+    NumPyro's own `Predictive` is known by its mask; it tells no number of rows.
+    """
+
+    def by_numpyro() -> Prediction | None:
+        if numpyro.get_mask() is False:
+            return Prediction(numpyro.prng_key(), None)
+        return None
+
+    return announce("prediction", by_numpyro)
+
+
+def plates() -> list[CondIndepStackFrame]:
+    """The plates that a sample site would find itself in here."""
+    return [
+        CondIndepStackFrame(handler.name, handler.dim, handler.subsample_size)
+        for handler in _PYRO_STACK
+        if isinstance(handler, numpyro.plate)
+    ]
+
+
+def row_factor(name: str, log_factor: Array) -> None:
+    r"""Add a log probability that is a sum over rows, as `numpyro.factor` adds one.
+
+    In a minibatch it is weighted by N / B, as observed rows are, so that its
+    expectation is the whole data's; `numpyro.factor` is left alone there.
+
+    Shapes: `log_factor` (n,), or any shape that sums over rows.
+    """
+    unit = Unit(log_factor)
+    numpyro.sample(
+        name,
+        unit,
+        obs=unit.sample(None),
+        infer={"is_auxiliary": True, ROW_FACTOR: True},
+    )

@@ -1,0 +1,312 @@
+"""The compiled minibatch loop, and `svi_run_batched`, which drives it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax, random
+from numpyro.infer import SVI
+from numpyro.infer.svi import SVIRunResult, SVIState
+from tqdm.auto import tqdm
+
+from lamina._checks import positive_size
+from lamina._typing import Array, Seed
+from lamina.handlers.rows import num_rows_of, row_weights
+from lamina.infer.elbo import ordered, require_weightable, weigh_rows
+from lamina.infer.minibatch import BlockOrder, take_blocks
+
+ROWS_BETWEEN_CHECKS = 131_072
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """Stop when the loss no longer falls: a rule on a fixed grid of steps.
+
+    The mean loss of the last `window` steps is compared with that of the `window` steps
+    before; the run stops when it is not lower by more than `tolerance` standard errors.
+    """
+
+    window: int = 1000
+    tolerance: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive_size("Plateau", "window", self.window)
+
+    def reached(self, losses: np.ndarray) -> bool:
+        """Whether the last losses lie on a plateau."""
+        w = self.window
+        if len(losses) < 2 * w:
+            return False
+        before, after = losses[-2 * w : -w], losses[-w:]
+        error = np.sqrt((before.var() + after.var()) / w)
+        return bool(before.mean() - after.mean() <= self.tolerance * error)
+
+
+def svi_run_batched(
+    svi: SVI,
+    rng_key: Seed,
+    num_steps: int | None = None,
+    batch_size: int = 1000,
+    *,
+    num_epochs: int | None = None,
+    constants: Mapping[str, Any] | None = None,
+    early_stopping: Plateau | bool = False,
+    progress_bar: bool | None = None,
+    init_state: SVIState | None = None,
+    chunk_steps: int | None = None,
+    **data: Any,
+) -> SVIRunResult:
+    """Run `svi` on random minibatches of `data`, in one compiled loop.
+
+    Every array in `data` has one entry for each row; `constants` are the model's other
+    arguments, the same in every step. Batches have min(batch_size, rows) rows; each epoch
+    takes them in a fresh order and drops a different tail. The loop weights rows by N / B
+    by itself, once, for any ELBO of NumPyro's but Renyi's; a loss that weighs rows
+    already, `Batched_Trace_ELBO`, is taken as it is.
+
+    `num_steps` or `num_epochs` sets the length; with `early_stopping`, `True` or a
+    `Plateau`, it is the most. `progress_bar` is shown in terminals and notebooks unless
+    said otherwise. `init_state` goes on from an earlier result's `state`. `chunk_steps`
+    is how many steps one compiled call takes; it changes speed, not results: stopping is
+    judged on a fixed grid of steps. Ctrl-C returns what there is.
+
+    Returns NumPyro's `SVIRunResult`: `params`, `state`, and `losses`, negative ELBOs in
+    nats, one for each step.
+
+    Raises: ValueError for data that cannot be batched right, before compilation;
+    FloatingPointError when the loss is NaN or infinite, naming the step.
+    Source: Hoffman, Blei, Wang and Paisley (2013), Stochastic Variational Inference.
+    """
+    _refuse_collisions(svi.model)
+    key = as_key(rng_key)
+    init_key, order_key = random.split(key)
+    loop = MinibatchLoop(
+        svi,
+        data,
+        constants=constants,
+        batch_size=batch_size,
+        seed=as_int(order_key),
+        chunk_steps=chunk_steps,
+    )
+    steps = _length(num_steps, num_epochs, loop.order.batches)
+    rule = Plateau() if early_stopping is True else early_stopping
+    state = loop.init(init_key) if init_state is None else init_state
+    losses = np.empty(0, np.float32)
+    with progress(steps, progress_bar) as bar:
+        try:
+            while len(losses) < steps:
+                state, new = loop.advance(state, min(loop.grid, steps - len(losses)))
+                losses = np.concatenate([losses, new])
+                bar.set_postfix_str(f"loss {new.mean():.6g}", refresh=False)
+                bar.update(len(new))
+                if rule and rule.reached(losses):
+                    break
+        except KeyboardInterrupt:
+            warnings.warn(
+                f"interrupted after {len(losses)} of {steps} steps; the result is what "
+                "there is. Go on with init_state=result.state.",
+                stacklevel=2,
+            )
+    return SVIRunResult(svi.get_params(state), state, jnp.asarray(losses))
+
+
+class MinibatchLoop:
+    """Steps of an SVI object on minibatches, compiled in chunks.
+
+    A step is a function of the state and of its number in the run alone, so the result
+    does not depend on how the steps are cut into chunks.
+    """
+
+    def __init__(
+        self,
+        svi: SVI,
+        rows: Mapping[str, Any],
+        *,
+        constants: Mapping[str, Any] | None = None,
+        batch_size: int,
+        seed: int,
+        chunk_steps: int | None = None,
+    ) -> None:
+        positive_size("minibatches", "batch_size", batch_size)
+        if chunk_steps is not None:
+            positive_size("minibatches", "chunk_steps", chunk_steps)
+        rows = {name: _row_array(name, value) for name, value in rows.items()}
+        self.num_rows = num_rows_of(rows)
+        if self.num_rows == 0:
+            raise ValueError("the data have no rows, so there is nothing to fit.")
+        self.batch_size = min(batch_size, self.num_rows)
+        self.order = BlockOrder(self.num_rows, self.batch_size, seed)
+        self.full = self.batch_size == self.num_rows
+        self.grid = int(np.clip(ROWS_BETWEEN_CHECKS // self.batch_size, 20, 500))
+        self.chunk_steps = chunk_steps or self.grid
+        self.steps_done = 0
+        self.user_svi = svi
+        arrays, others = _arrays_apart(constants or {})
+        self._arrays, self._others = arrays, others
+        self._rows = (
+            {k: jnp.asarray(v) for k, v in rows.items()}
+            if self.full
+            else self.order.shuffle(rows)
+        )
+        self._weighted: SVI | None = None
+        self._chunk: Callable[..., Any] | None = None
+
+    def init(self, key: Array, **options: Any) -> SVIState:
+        """The first state, made from one batch."""
+        return self.user_svi.init(key, **self._batch(), **self._constants(), **options)
+
+    def advance(self, state: SVIState, steps: int) -> tuple[SVIState, np.ndarray]:
+        """`steps` further steps: the new state and their losses."""
+        if self._chunk is None:
+            self._chunk = self._compile()
+            # donated buffers are gone afterwards, and the guide may hold these
+            state = jax.tree.map(jnp.array, state)
+        done, losses = 0, []
+        while done < steps:
+            take = min(self.chunk_steps, steps - done)
+            starts = jnp.asarray(self._starts(take))
+            state, some = self._chunk(state, self._rows, self._arrays, starts)
+            losses.append(some)
+            done += take
+            self.steps_done += take
+        found = np.concatenate([np.asarray(some) for some in losses])
+        self._require_finite(found)
+        return state, found
+
+    def _starts(self, steps: int) -> np.ndarray:
+        if self.full:
+            return np.zeros((steps, 0), np.int32)
+        return self.order.starts(self.steps_done, steps)
+
+    def _batch(self) -> dict[str, Array]:
+        return {k: v[: self.batch_size] for k, v in self._rows.items()}
+
+    def _constants(self) -> dict[str, Any]:
+        return {**self._arrays, **self._others}
+
+    def _weigh(self) -> SVI:
+        """The user's SVI with its rows weighted, once, and its sum in order."""
+        svi = copy.copy(self.user_svi)
+        svi.loss = ordered(svi.loss)
+        weighed = getattr(svi.loss, "weighs_rows", False) or any(
+            isinstance(fn, row_weights) for fn in (svi.model, svi.guide)
+        )
+        if self.full or weighed:
+            return svi
+        require_weightable(svi.loss)
+        fixed = {**self._constants(), **svi.static_kwargs}
+        svi.model, svi.guide = weigh_rows(
+            svi.model,
+            svi.guide,
+            lambda fn, rows: fn(**rows, **fixed),
+            self._batch(),
+            self.num_rows,
+        )
+        return svi
+
+    def _compile(self) -> Callable[..., Any]:
+        svi, width, full = self._weigh(), self.order.width, self.full
+        others = self._others
+
+        def chunk(
+            state: SVIState,
+            rows: Mapping[str, Array],
+            arrays: Mapping[str, Array],
+            starts: Array,
+        ) -> tuple[SVIState, Array]:
+            def step(state: SVIState, here: Array) -> tuple[SVIState, Array]:
+                batch = rows if full else take_blocks(rows, here, width)
+                return svi.update(state, **batch, **arrays, **others)
+
+            return lax.scan(step, state, starts)
+
+        return jax.jit(chunk, donate_argnums=0)
+
+    def _require_finite(self, losses: np.ndarray) -> None:
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            step = self.steps_done - len(losses) + int(bad[0])
+            raise FloatingPointError(
+                f"the loss is {losses[bad[0]]} at step {step}. Likely causes: a learning "
+                "rate that is too large (try a tenth), data on very different scales "
+                "(standardise them), NaN or a category code outside its table in the "
+                "data, or an outcome outside its distribution's support."
+            )
+
+
+def progress(steps: int, shown: bool | None) -> tqdm:
+    """A progress bar, shown in terminals and notebooks unless said otherwise."""
+    if shown is None:
+        shown = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=steps, disable=not shown, unit="step", smoothing=0.1)
+
+
+def as_key(seed: Seed) -> Array:
+    """A JAX key from an int or a key."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer | jax.Array):
+        raise TypeError(f"seed is {seed!r}; give an int or a JAX random key.")
+    return random.key(int(seed)) if isinstance(seed, int | np.integer) else seed
+
+
+def as_int(key: Array) -> int:
+    """A number for NumPy's generators from a JAX key."""
+    return int(random.bits(key, dtype=jnp.uint32))
+
+
+def _row_array(name: str, value: Any) -> Any:
+    array = value if isinstance(value, jax.Array) else np.asarray(value)
+    if array.ndim == 0:
+        raise ValueError(
+            f"`{name}` is {value!r}, a single value, but every data argument has rows. "
+            "Pass it in constants={...}."
+        )
+    if array.dtype == object:
+        raise TypeError(
+            f"`{name}` holds Python objects, not numbers. Encode it as numbers first."
+        )
+    return array
+
+
+def _arrays_apart(values: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Floating and integer arrays are traced; sizes, strings and flags are static."""
+    arrays = {
+        k: jnp.asarray(v)
+        for k, v in values.items()
+        if isinstance(v, np.ndarray | jax.Array) and jnp.ndim(v) > 0
+    }
+    return arrays, {k: v for k, v in values.items() if k not in arrays}
+
+
+def _length(num_steps: int | None, num_epochs: int | None, batches: int) -> int:
+    if (num_steps is None) == (num_epochs is None):
+        raise ValueError(
+            f"num_steps is {num_steps} and num_epochs is {num_epochs}: give exactly one."
+        )
+    if num_steps is not None:
+        return positive_size("svi_run_batched", "num_steps", num_steps)
+    return positive_size("svi_run_batched", "num_epochs", num_epochs) * batches
+
+
+def _refuse_collisions(model: Callable[..., Any]) -> None:
+    """An option would silently swallow a model's argument of the same name."""
+    try:
+        taken = set(inspect.signature(model).parameters)
+    except (TypeError, ValueError):
+        return
+    options = set(inspect.signature(svi_run_batched).parameters) - {"data"}
+    both = sorted(taken & options)
+    if both:
+        raise ValueError(
+            f"the model's arguments {both} have the names of options of "
+            "svi_run_batched, which would take their place. Rename them, or use "
+            "lamina.fit, which takes data as a mapping."
+        )

@@ -1,0 +1,185 @@
+"""`BLayer`, the base of every layer, and the two forms that the constructors take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from numpyro.distributions import HalfNormal, Normal
+
+from lamina import effects
+from lamina._checks import as_columns, one_size, positive_size
+from lamina._typing import Array, Family, Prior, Shape, comparable
+from lamina.priors import (
+    LOC,
+    STANDARD,
+    UNIT_SCALE,
+    Adaptive,
+    Fixed,
+    freeze_mappings,
+    show,
+)
+
+DISTRIBUTIONS = ("lmbda_dist", "coef_dist", "coef_kwargs", "lmbda_kwargs")
+SIZES = ("units", "low_rank_dim", "num_categories", "embedding_dim")
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class BLayer:
+    """A prior times a product: subclass it for a layer of your own.
+
+    A subclass is a frozen dataclass whose fields are its constructor. Its call takes a
+    name and data, draws coefficients from its prior, combines them with the data by a
+    product, and announces the finished term:
+
+        @dataclass(frozen=True, repr=False, eq=False)
+        class QuadraticLayer(BLayer):
+            units: int = 1
+
+            def __call__(self, name, x):
+                x = self.columns(name, x)
+                beta = self.coefficients(name, (x.shape[1], self.units))
+                return term(name, product(affine, x**2, beta))
+
+    Layers hold no arrays: they are immutable, hashable, and equal when their fields are.
+
+    Raises: at construction, for sizes and distribution arguments that cannot be meant.
+    """
+
+    prior: Prior | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        positional = [f.name for f in fields(self) if not f.kw_only]
+        first = getattr(self, positional[0]) if positional else None
+        if isinstance(first, str):
+            cls = type(self).__name__
+            raise TypeError(
+                f"{cls}({first!r}, ...) constructs a layer, and a layer's constructor "
+                f"takes distributions. The empty parentheses are missing: "
+                f"{cls}()({first!r}, ...)."
+            )
+        freeze_mappings(self)
+        for name in SIZES:
+            size = getattr(self, name, None)
+            if size is not None:
+                positive_size(type(self).__name__, name, size)
+        changed = self._changed(DISTRIBUTIONS)
+        if self.prior is not None and changed:
+            raise ValueError(
+                f"{type(self).__name__}: `prior` is given together with "
+                f"{sorted(changed)}. A prior holds its own distributions: give one or "
+                "the other."
+            )
+        if self.prior is not None and not callable(self.prior):
+            raise TypeError(
+                f"{type(self).__name__}: `prior` is {self.prior!r}, which cannot be "
+                "called with a name and a shape. Give a prior such as Adaptive() or "
+                "Fixed()."
+            )
+        resolved = self.default_prior() if self.prior is None else self.prior
+        object.__setattr__(self, "_resolved", resolved)
+
+    def default_prior(self) -> Prior:
+        """The prior where `prior=` is not given."""
+        return Adaptive()
+
+    def coefficients(
+        self,
+        name: str,
+        shape: Shape,
+        coefficient: str = "beta",
+        *,
+        suffix: str = "",
+        scale_shape: Shape | None = None,
+    ) -> Array:
+        """Coefficients of `shape`, sampled from the prior under `name`."""
+        prior: Prior = self._resolved  # type: ignore[attr-defined]
+        return prior(name, shape, coefficient, suffix=suffix, scale_shape=scale_shape)
+
+    def columns(self, name: str, x: Any, argument: str = "x") -> Array:
+        """`x` as floating (n, d), outside any plate over its rows."""
+        x = as_columns(self.label(name), x, argument)
+        self.outside_rows(name, x.shape[0])
+        return x
+
+    def outside_rows(self, name: str, num_rows: int) -> None:
+        """Raise inside a plate over rows: it would draw coefficients for each row."""
+        for frame in effects.plates():
+            if frame.dim == -1 and frame.size == num_rows:
+                raise ValueError(
+                    f"{self.label(name)}: called inside plate {frame.name!r}, which "
+                    f"has as many entries as the data have rows ({num_rows}). It would "
+                    "draw separate coefficients for each row and set rows against "
+                    "rows. Call layers outside that plate; a plate of replicates that "
+                    "happens to have this size takes dim=-2."
+                )
+
+    def size(self, name: str, which: str, called: int | None) -> int:
+        """A size given at construction or at the call."""
+        return one_size(self.label(name), which, getattr(self, which), called)
+
+    def label(self, name: str) -> str:
+        """How error messages call this layer."""
+        if not isinstance(name, str) or not name or "/" in name:
+            raise TypeError(
+                f"{type(self).__name__}: the name is {name!r}, but a layer is called "
+                "with a name for its sites first, then data: "
+                f"{type(self).__name__}()('mu', x). Names have no '/', which ArviZ "
+                "keeps for groups."
+            )
+        return f"{type(self).__name__} {name!r}"
+
+    def _changed(self, names: tuple[str, ...] | None = None) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if (names is None or f.name in names)
+            and (f.default is MISSING or getattr(self, f.name) != f.default)
+        }
+
+    def _key(self) -> tuple[Any, ...]:
+        return (type(self), *(comparable(getattr(self, f.name)) for f in fields(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BLayer):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{k}={show(v) if k.endswith('_dist') else repr(v)}"
+            for k, v in self._changed().items()
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class AdaptiveForm(BLayer):
+    """A layer whose coefficients share learned scales, unless `prior=` says otherwise."""
+
+    lmbda_dist: Family = HalfNormal
+    coef_dist: Family = Normal
+    coef_kwargs: Mapping[str, Any] = LOC
+    lmbda_kwargs: Mapping[str, Any] = UNIT_SCALE
+
+    def default_prior(self) -> Prior:
+        return Adaptive(
+            self.lmbda_dist, self.coef_dist, self.coef_kwargs, self.lmbda_kwargs
+        )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class FixedForm(BLayer):
+    """A layer whose coefficients have a known distribution, unless `prior=` is given."""
+
+    coef_dist: Family = Normal
+    coef_kwargs: Mapping[str, Any] = STANDARD
+    units: int = 1
+
+    def default_prior(self) -> Prior:
+        return Fixed(self.coef_dist, self.coef_kwargs)

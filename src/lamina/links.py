@@ -1,0 +1,259 @@
+"""Links: predictor in, observation site out.
+
+In the speech of generalised linear models a link is the mean's transform alone; here the
+word covers the whole likelihood with its inverse link. A link named `obs` (the default)
+names its parameters `sigma`, `df`, ...; any other name prefixes them (`visits.sigma`), so
+that several outcomes live in one model.
+
+Shapes, for all: the predictor is (n, u), and (1, u) is expanded to the rows of `y`. For
+u = 1, `y` may be (n,) or (n, 1) and keeps its shape; without `y` the site is (n,), or
+(n, u) for u > 1. Each of the n times u entries is scored once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.scipy.special import gammaln
+from numpyro.distributions import Distribution, constraints
+
+from lamina import effects
+from lamina._checks import concrete, where_bad
+from lamina._typing import Array
+
+
+def gaussian_link(
+    eta: Array,
+    y: Any = None,
+    *,
+    name: str = "obs",
+    scale: Any = None,
+    log_scale: Array | None = None,
+) -> Array:
+    r"""$y_{nu} \sim \text{Normal}(\eta_{nu}, \sigma)$.
+
+    Exactly one source for $\sigma$: `scale` as a distribution is learned under the site
+    `sigma` (default Exponential(1)), as a number or array it is known; `log_scale` is
+    the predictor of $\log\sigma$, such as a layer's output.
+
+    Shapes: `eta` (n, u), `y` (n,), (n, 1) or (n, u); a known `scale` is one number,
+    (n, u), (n, 1) or (1, u), and (n,) where u = 1.
+    Units: $\eta$ and $\sigma$ are in units of `y`.
+    Raises: ValueError when the rows of `y` and `eta` differ, when `y` is not finite, or
+    when a known scale is not positive.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 2.2.
+    """
+    eta = as_outcome(eta, y, name)
+    sigma = _scale(name, scale, log_scale, eta)
+    return observe(name, eta, dist.Normal(eta, sigma), y)
+
+
+def gaussian_link_exp(mu: Array, y: Any = None, *, name: str = "obs") -> Array:
+    r"""$y_{nu} \sim \text{Normal}(\mu_{nu}, \sigma)$, $\sigma \sim \text{Exponential}(1)$.
+
+    The published name of `gaussian_link` at its defaults.
+    """
+    return gaussian_link(mu, y, name=name)
+
+
+def student_t_link(
+    eta: Array,
+    y: Any = None,
+    *,
+    name: str = "obs",
+    df: Any = 4.0,
+    scale: Any = None,
+    log_scale: Array | None = None,
+) -> Array:
+    r"""$y_{nu} \sim \text{StudentT}(\nu, \eta_{nu}, \sigma)$: heavy tails.
+
+    `df` ($\nu$) and `scale` ($\sigma$, default Exponential(1)) are learned where they are
+    distributions, under the sites `df` and `sigma`, and known where they are numbers or
+    arrays; `log_scale` is the predictor of $\log\sigma$.
+
+    Shapes: as `gaussian_link`; `df` like `scale`.
+    Units: $\eta$ and $\sigma$ are in units of `y`. $\sigma$ is not the standard
+    deviation, which is $\sigma\sqrt{\nu / (\nu - 2)}$ for $\nu > 2$.
+    Raises: as `gaussian_link`.
+    Source: Lange, Little and Taylor (1989), Robust Statistical Modeling Using the t
+    Distribution, eq. 1.
+    """
+    eta = as_outcome(eta, y, name)
+    df = learned_or_known(parameter(name, "df"), df, eta)
+    sigma = _scale(name, scale, log_scale, eta)
+    return observe(name, eta, dist.StudentT(df, eta, sigma), y)
+
+
+def logit_link(eta: Array, y: Any = None, *, name: str = "obs") -> Array:
+    r"""$y_{nu} \sim \text{Bernoulli}(1 / (1 + e^{-\eta_{nu}}))$.
+
+    Shapes: `eta` (n, u), `y` (n,), (n, 1) or (n, u).
+    Units: $\eta$ is in log odds; `y` is 0 or 1, or boolean.
+    Raises: ValueError when the rows of `y` and `eta` differ or `y` is not 0 or 1.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 4.3.1.
+    """
+    eta = as_outcome(eta, y, name)
+    return observe(name, eta, dist.Bernoulli(logits=eta), y)
+
+
+def poisson_link(eta: Array, y: Any = None, *, name: str = "obs") -> Array:
+    r"""$y_{nu} \sim \text{Poisson}(e^{\eta_{nu}})$.
+
+    Shapes: `eta` (n, u), `y` (n,), (n, 1) or (n, u).
+    Units: $\eta$ is the log of the expected count.
+    Raises: ValueError when the rows of `y` and `eta` differ or `y` is not a count.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 6.2.
+    """
+    eta = as_outcome(eta, y, name)
+    return observe(name, eta, LogPoisson(eta), y)
+
+
+class LogPoisson(dist.Poisson):
+    """Poisson by its log rate: its log density is finite where the rate underflows."""
+
+    arg_constraints = {"log_rate": constraints.real}  # noqa: RUF012
+    pytree_data_fields = ("log_rate", "rate")
+
+    def __init__(self, log_rate: Array, *, validate_args: bool | None = None) -> None:
+        self.log_rate = log_rate
+        super().__init__(jnp.exp(log_rate), validate_args=validate_args)
+
+    def log_prob(self, value: Array) -> Array:
+        value = jnp.asarray(value, self.rate.dtype)
+        return value * self.log_rate - self.rate - gammaln(value + 1.0)
+
+
+def observe(name: str, eta: Array, fn: Distribution, y: Any) -> Array:
+    """Announce the outcome and sample its site, after a check of `y`'s support.
+
+    For a link of your own: pass `as_outcome`'s predictor and the distribution.
+    """
+    if y is not None:
+        require_support(name, fn, y)
+        y = jnp.asarray(y)
+    effects.outcome(name, eta, fn)
+    return numpyro.sample(name, fn, obs=y)
+
+
+def require_support(name: str, fn: Distribution, y: Any) -> None:
+    """Raise where known `y` is outside the distribution's support."""
+    known = concrete(y)
+    support = fn.support
+    if known is None or support is None:
+        return
+    if known.dtype == bool:
+        known = known.astype(np.int32)
+    inside = support(known)
+    inside = concrete(inside)
+    if inside is None or bool(np.all(inside)):
+        return
+    bad = ~np.asarray(inside)
+    raise ValueError(
+        f"outcome {name!r}: `y` has {where_bad(bad)}, outside the support of "
+        f"{type(fn).__name__}, which is {describe(support)} (seen: "
+        f"{known[bad].ravel()[0]!r}). Such a row has no likelihood: correct it, or "
+        "choose a link for this kind of outcome."
+    )
+
+
+def describe(support: Any) -> str:
+    """A constraint in words."""
+    words = {
+        "Real": "finite numbers",
+        "Boolean": "0 and 1",
+        "IntegerNonnegative": "the counts 0, 1, 2, ...",
+        "Positive": "positive numbers",
+        "UnitInterval": "numbers from 0 to 1",
+    }
+    kind = type(support).__name__.lstrip("_")
+    return words.get(kind, repr(support))
+
+
+def as_outcome(eta: Any, y: Any, name: str = "obs") -> Array:
+    """The predictor in the shape of `y`: (n, 1) becomes (n,) for a flat `y`."""
+    eta = jnp.asarray(eta)
+    if eta.ndim < 2:
+        raise ValueError(
+            f"outcome {name!r}: the predictor has shape {eta.shape}, but links take "
+            "(n, u), as layers return it. Keep the last axis: eta[:, None] for one "
+            "output to a row."
+        )
+    shape = None if y is None else jnp.shape(y)
+    rows = eta.shape[-2]
+    if rows == 1:
+        asked = effects.prediction() if shape is None else None
+        wanted = asked.num_rows if asked is not None else None
+        if shape is not None and len(shape) >= 1:
+            wanted = shape[0]
+        if wanted is not None and eta.ndim == 2:
+            eta = jnp.broadcast_to(eta, (wanted, eta.shape[-1]))
+    one_unit = eta.shape[-1] == 1
+    flat = one_unit and (shape is None or len(shape) == eta.ndim - 1)
+    eta = eta[..., 0] if flat else eta
+    if shape is not None and shape != eta.shape:
+        raise ValueError(
+            f"outcome {name!r}: `y` has shape {shape}, but the predictor has shape "
+            f"{eta.shape}. Broadcasting would score every observation against every "
+            "prediction. Give `y` one entry for each row, (n,) or (n, 1), or (n, u) "
+            "with the layers' `units` set to u."
+        )
+    return eta
+
+
+def learned_or_known(site: str, value: Any, eta: Array) -> Array:
+    """A distribution is learned, one number for all rows; an array is known."""
+    if isinstance(value, Distribution):
+        if value.batch_shape or value.event_shape:
+            raise ValueError(
+                f"`{site}`: its prior has shape {value.shape()}, but one number is "
+                "learned for all rows. Give a scalar prior, or the output of a layer "
+                "for a parameter that varies."
+            )
+        return numpyro.sample(site, value)
+    known = concrete(value)
+    if known is not None and not bool(np.all(known > 0)):
+        raise ValueError(
+            f"`{site}`: {where_bad(~(known > 0))} are not positive, and this parameter "
+            "is. Give positive numbers, or a distribution to learn it."
+        )
+    return like(site, value, eta)
+
+
+def like(site: str, value: Any, eta: Array) -> Array:
+    """`value` in the shape of the outcome, with every axis matched by name, not chance."""
+    value = jnp.asarray(value)
+    if value.ndim == 0:
+        return value
+    if value.ndim == eta.ndim + 1 and value.shape[-1] == 1:
+        value = value[..., 0]
+    if value.ndim == eta.ndim and all(
+        a in (1, b) for a, b in zip(value.shape, eta.shape, strict=True)
+    ):
+        return jnp.broadcast_to(value, eta.shape)
+    raise ValueError(
+        f"`{site}` has shape {value.shape}, but the outcome has shape {eta.shape}. "
+        "Broadcasting could set rows against rows: give one number, or an array with "
+        "an entry for each row, (n, u), (n, 1) or (1, u)."
+    )
+
+
+def parameter(name: str, which: str) -> str:
+    """The site of a link's parameter: bare for `obs`, prefixed for any other outcome."""
+    return which if name == "obs" else f"{name}.{which}"
+
+
+def _scale(name: str, scale: Any, log_scale: Array | None, eta: Array) -> Array:
+    site = parameter(name, "sigma")
+    if log_scale is not None:
+        if scale is not None:
+            raise ValueError(
+                f"`{site}`: both `scale` and `log_scale` are given. Give one source."
+            )
+        return jnp.exp(like(site, log_scale, eta))
+    return learned_or_known(
+        site, dist.Exponential(1.0) if scale is None else scale, eta
+    )

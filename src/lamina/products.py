@@ -1,0 +1,74 @@
+r"""Pure products of data and coefficients: array algebra that knows no NumPyro.
+
+Letters: n rows, d (and e) columns, u units, l low rank, m embedding dimension,
+c categories. Coefficients may have leading axes, written `...`, for replicates; the
+result has the same. Every product maps each row of the data on its own.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from lamina._typing import Array
+
+
+def affine(x: Array, beta: Array) -> Array:
+    r"""$f_{nu} = \sum_d x_{nd}\,\beta_{du}$.
+
+    Shapes: `x` (n, d) and `beta` (..., d, u) give (..., n, u).
+    """
+    return jnp.einsum("nd,...du->...nu", x, beta)
+
+
+def pairs(x: Array, theta: Array) -> Array:
+    r"""$f_{nu} = \sum_{i<j} x_{ni} x_{nj} \sum_l \theta_{ilu}\theta_{jlu}$.
+
+    Half of the square of the sum less the sum of the squares, so linear in d.
+
+    Shapes: `x` (n, d) and `theta` (..., d, l, u) give (..., n, u).
+    Source: Rendle (2010), Factorization Machines, eq. 1 and Lemma 3.1.
+    """
+    total = jnp.einsum("nd,...dlu->...nlu", x, theta)
+    squares = jnp.einsum("nd,...dlu->...nlu", x**2, theta**2)
+    return 0.5 * (total**2 - squares).sum(axis=-2)
+
+
+def low_rank(x: Array, z: Array, theta1: Array, theta2: Array) -> Array:
+    r"""$f_{nu} = \sum_l (\sum_d x_{nd}\theta^1_{dlu}) (\sum_e z_{ne}\theta^2_{elu})$.
+
+    Shapes: `x` (n, d), `z` (n, e), `theta1` (..., d, l, u), `theta2` (..., e, l, u)
+    give (..., n, u).
+    """
+    left = jnp.einsum("nd,...dlu->...nlu", x, theta1)
+    right = jnp.einsum("ne,...elu->...nlu", z, theta2)
+    return (left * right).sum(axis=-2)
+
+
+def bilinear(x: Array, z: Array, beta: Array) -> Array:
+    r"""$f_{nu} = \sum_{de} x_{nd}\, z_{ne}\,\beta_{deu}$.
+
+    Shapes: `x` (n, d), `z` (n, e) and `beta` (..., d, e, u) give (..., n, u).
+    """
+    half = jnp.einsum("nd,...deu->...neu", x, beta)
+    return jnp.einsum("ne,...neu->...nu", z, half)
+
+
+def lookup(codes: Array, table: Array) -> Array:
+    r"""$f_{nm} = \theta_{c_n m}$: the table's row for each code.
+
+    A code outside the table, negative ones included, reads NaN: no code clamps or
+    wraps to another category.
+
+    Shapes: `codes` (n,) and `table` (..., c, m) give (..., n, m).
+    """
+    return table.at[..., codes, :].get(
+        mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
+    )
+
+
+def walk(codes: Array, steps: Array) -> Array:
+    r"""$f_{nm} = \sum_{s \le c_n} \theta_{sm}$: where the walk stands at each code.
+
+    Shapes: `codes` (n,) and `steps` (..., c, m) give (..., n, m).
+    """
+    return lookup(codes, jnp.cumsum(steps, axis=-2))
