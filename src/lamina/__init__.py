@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from lamina import effects, handlers, infer, layers, links, priors, products
 from lamina.effects import row_factor
+from lamina.fitting import fit, prior_predictive
 from lamina.layers import (
     AdaptiveLayer,
     BLayer,
@@ -23,6 +24,7 @@ from lamina.links import (
     poisson_link,
     student_t_link,
 )
+from lamina.posterior import Posterior, Predicted
 from lamina.priors import Adaptive, Fixed
 
 try:
@@ -41,10 +43,13 @@ __all__ = [
     "InteractionLayer",
     "InterceptLayer",
     "LowRankInteractionLayer",
+    "Posterior",
+    "Predicted",
     "RandomEffectsLayer",
     "RandomWalkLayer",
     "__version__",
     "effects",
+    "fit",
     "gaussian_link",
     "gaussian_link_exp",
     "handlers",
@@ -53,6 +58,7 @@ __all__ = [
     "links",
     "logit_link",
     "poisson_link",
+    "prior_predictive",
     "priors",
     "products",
     "row_factor",

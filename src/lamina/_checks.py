@@ -115,3 +115,37 @@ def where_bad(bad: np.ndarray) -> str:
     rows = np.unique(np.nonzero(bad)[0]) if bad.ndim else np.array([0])
     shown = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
     return f"{int(bad.sum())} of {bad.size} values, in rows {shown}"
+
+
+def require_support(name: str, fn: Any, y: Any) -> None:
+    """Raise where known `y` is outside the distribution's support."""
+    known = concrete(y)
+    support = fn.support
+    if known is None or support is None:
+        return
+    if known.dtype == bool:
+        known = known.astype(np.int32)
+    inside = support(known)
+    inside = concrete(inside)
+    if inside is None or bool(np.all(inside)):
+        return
+    bad = ~np.asarray(inside)
+    raise ValueError(
+        f"outcome {name!r}: `y` has {where_bad(bad)}, outside the support of "
+        f"{type(fn).__name__}, which is {describe(support)} (seen: "
+        f"{known[bad].ravel()[0]!r}). Such a row has no likelihood: correct it, or "
+        "choose a link for this kind of outcome."
+    )
+
+
+def describe(support: Any) -> str:
+    """A constraint in words."""
+    words = {
+        "Real": "finite numbers",
+        "Boolean": "0 and 1",
+        "IntegerNonnegative": "the counts 0, 1, 2, ...",
+        "Positive": "positive numbers",
+        "UnitInterval": "numbers from 0 to 1",
+    }
+    kind = type(support).__name__.lstrip("_")
+    return words.get(kind, repr(support))

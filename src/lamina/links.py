@@ -22,7 +22,7 @@ from jax.scipy.special import gammaln
 from numpyro.distributions import Distribution, constraints
 
 from lamina import effects
-from lamina._checks import concrete, where_bad
+from lamina._checks import concrete, require_support, where_bad
 from lamina._typing import Array
 
 
@@ -137,40 +137,6 @@ def observe(name: str, eta: Array, fn: Distribution, y: Any) -> Array:
         y = jnp.asarray(y)
     effects.outcome(name, eta, fn)
     return numpyro.sample(name, fn, obs=y)
-
-
-def require_support(name: str, fn: Distribution, y: Any) -> None:
-    """Raise where known `y` is outside the distribution's support."""
-    known = concrete(y)
-    support = fn.support
-    if known is None or support is None:
-        return
-    if known.dtype == bool:
-        known = known.astype(np.int32)
-    inside = support(known)
-    inside = concrete(inside)
-    if inside is None or bool(np.all(inside)):
-        return
-    bad = ~np.asarray(inside)
-    raise ValueError(
-        f"outcome {name!r}: `y` has {where_bad(bad)}, outside the support of "
-        f"{type(fn).__name__}, which is {describe(support)} (seen: "
-        f"{known[bad].ravel()[0]!r}). Such a row has no likelihood: correct it, or "
-        "choose a link for this kind of outcome."
-    )
-
-
-def describe(support: Any) -> str:
-    """A constraint in words."""
-    words = {
-        "Real": "finite numbers",
-        "Boolean": "0 and 1",
-        "IntegerNonnegative": "the counts 0, 1, 2, ...",
-        "Positive": "positive numbers",
-        "UnitInterval": "numbers from 0 to 1",
-    }
-    kind = type(support).__name__.lstrip("_")
-    return words.get(kind, repr(support))
 
 
 def as_outcome(eta: Any, y: Any, name: str = "obs") -> Array:

@@ -150,7 +150,7 @@ class MinibatchLoop:
         self.chunk_steps = chunk_steps or self.grid
         self.steps_done = 0
         self.user_svi = svi
-        arrays, others = _arrays_apart(constants or {})
+        arrays, others = arrays_apart(constants or {})
         self._arrays, self._others = arrays, others
         self._rows = (
             {k: jnp.asarray(v) for k, v in rows.items()}
@@ -245,9 +245,14 @@ class MinibatchLoop:
 
 def progress(steps: int, shown: bool | None) -> tqdm:
     """A progress bar, shown in terminals and notebooks unless said otherwise."""
-    if shown is None:
-        shown = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(total=steps, disable=not shown, unit="step", smoothing=0.1)
+    return tqdm(total=steps, disable=not bar_shown(shown), unit="step", smoothing=0.1)
+
+
+def bar_shown(shown: bool | None) -> bool:
+    """Whether progress is shown: as asked, else in terminals and notebooks."""
+    if shown is not None:
+        return shown
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def as_key(seed: Seed) -> Array:
@@ -276,7 +281,7 @@ def _row_array(name: str, value: Any) -> Any:
     return array
 
 
-def _arrays_apart(values: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+def arrays_apart(values: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
     """Floating and integer arrays are traced; sizes, strings and flags are static."""
     arrays = {
         k: jnp.asarray(v)

@@ -1,0 +1,5 @@
+"""Data: what a fit takes, told apart and checked, and a bundled dataset."""
+
+from lamina.data.dataset import Dataset, new_rows, read_data
+
+__all__ = ["Dataset", "new_rows", "read_data"]

@@ -1,0 +1,234 @@
+"""Rows and constants: what is data for a model, checked before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from lamina._checks import where_bad
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A model's arguments: arrays with one entry for each row, and constants."""
+
+    rows: dict[str, np.ndarray]
+    constants: dict[str, Any]
+    observed: tuple[str, ...]
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.rows[self.observed[0]])
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments, by name."""
+        return {**self.rows, **self.constants}
+
+    @property
+    def unobserved(self) -> dict[str, Any]:
+        """All arguments with no outcome given, as in a prediction."""
+        return {**self.arguments, **dict.fromkeys(self.observed)}
+
+    def describe(self) -> str:
+        """How the arguments were read."""
+        rows = ", ".join(f"{k} {v.shape}" for k, v in self.rows.items())
+        fixed = ", ".join(
+            f"{k} {np.shape(v)}" if np.ndim(v) else f"{k}={v!r}"
+            for k, v in self.constants.items()
+        )
+        return f"rows: {rows}; constants: {fixed or 'none'}"
+
+
+def read_data(
+    data: Mapping[str, Any],
+    observed: str | Iterable[str] = "y",
+    constants: Iterable[str] | Mapping[str, Any] | None = None,
+    missing: str = "error",
+) -> Dataset:
+    """Tell rows from constants and check every number.
+
+    The observed arguments set the number of rows N; arrays of N entries are rows, other
+    arrays and values are constants. `constants` names arguments that are constants
+    although they have N entries, or maps further constants to their values.
+
+    `missing="skip"` leaves out rows with a NaN; infinite values always raise.
+
+    Raises: TypeError for data that are not numbers, ValueError for missing or infinite
+    values, and for observed arguments that are absent or of different lengths.
+    """
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            f"`data` is a {type(data).__name__}, but it maps the model's argument names "
+            "to arrays: {'x': x, 'y': y}."
+        )
+    if missing not in ("error", "skip"):
+        raise ValueError(f"missing is {missing!r}; it is 'error' or 'skip'.")
+    outcomes = (observed,) if isinstance(observed, str) else tuple(observed)
+    extra = dict(constants) if isinstance(constants, Mapping) else {}
+    named = set(constants or ()) if not extra else set()
+    twice = sorted(set(extra) & set(data))
+    if twice:
+        raise ValueError(
+            f"{twice} are given in `data` and in `constants`. Give each argument once."
+        )
+    absent = sorted(set(outcomes) - set(data))
+    if absent or not outcomes:
+        raise ValueError(
+            f"the observed argument {absent} is not in `data`, which has "
+            f"{sorted(data)}. Name the outcome: fit(..., observed='name')."
+        )
+    unknown = sorted(named - set(data))
+    if unknown:
+        raise ValueError(
+            f"`constants` names {unknown}, which `data` has not; it has {sorted(data)}."
+        )
+    values = {name: as_numbers(name, value) for name, value in data.items()}
+    lengths = {
+        k: np.shape(values[k])[0] if np.ndim(values[k]) else None for k in outcomes
+    }
+    if len(set(lengths.values())) > 1 or None in lengths.values():
+        raise ValueError(
+            f"the observed arguments have lengths {lengths}, but each needs one entry "
+            "for each row."
+        )
+    (n,) = set(lengths.values())
+    if n == 0:
+        raise ValueError("the data have no rows, so there is nothing to fit.")
+    rows = {
+        k: v
+        for k, v in values.items()
+        if isinstance(v, np.ndarray) and v.ndim >= 1 and len(v) == n and k not in named
+    }
+    fixed = {k: v for k, v in values.items() if k not in rows}
+    fixed |= {k: as_numbers(k, v) for k, v in extra.items()}
+    for name, value in fixed.items():
+        require_finite(name, value, "a constant")
+    dataset = Dataset(rows, fixed, outcomes)
+    return complete_rows(dataset, skip=missing == "skip")
+
+
+def complete_rows(dataset: Dataset, *, skip: bool) -> Dataset:
+    """The dataset with every number finite: rows with a NaN raise, or are left out."""
+    n = dataset.num_rows
+    gaps = np.zeros(n, bool)
+    for name, value in dataset.rows.items():
+        if not np.issubdtype(value.dtype, np.floating):
+            continue
+        nan = np.isnan(value)
+        if np.isinf(value).any():
+            raise ValueError(
+                f"`{name}` is infinite in {where_bad(np.isinf(value))}. No model has a "
+                "likelihood there: correct or leave out these rows."
+            )
+        if nan.any() and not skip:
+            raise ValueError(
+                f"`{name}` is missing (NaN) in {where_bad(nan)}, which would make the "
+                "whole loss NaN. Leave these rows out with missing='skip', or fill "
+                "them in."
+            )
+        gaps |= nan.reshape(n, -1).any(axis=1)
+    if not gaps.any():
+        return dataset
+    if gaps.all():
+        raise ValueError("every row has a missing value, so no row is left to fit.")
+    return replace(dataset, rows={k: v[~gaps] for k, v in dataset.rows.items()})
+
+
+def new_rows(trained: Dataset, data: Mapping[str, Any]) -> Dataset:
+    """Data to predict for: the trained row arguments but the outcome, and constants.
+
+    Constants are remembered; one that is given takes its place.
+
+    Raises: ValueError for arguments that are missing, unknown, of another length or with
+    other columns than trained, TypeError for another kind of numbers.
+    """
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            f"new data are a {type(data).__name__}, but they map argument names to "
+            "arrays, as in the fit."
+        )
+    wanted = [k for k in trained.rows if k not in trained.observed]
+    missing = sorted(set(wanted) - set(data))
+    if missing:
+        raise ValueError(
+            f"new data lack {missing}, which the model was fitted with. They have "
+            f"{sorted(data)}; give {wanted}."
+        )
+    known = {*trained.rows, *trained.constants}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(
+            f"new data have {unknown}, which the model was not fitted with. It takes "
+            f"{sorted(known - set(trained.observed))}."
+        )
+    rows = {}
+    for name in wanted:
+        value, before = as_numbers(name, data[name]), trained.rows[name]
+        if not isinstance(value, np.ndarray) or value.ndim != before.ndim:
+            raise ValueError(
+                f"`{name}` has shape {np.shape(value)}, but it was fitted with "
+                f"{before.ndim} axes, {('n', *before.shape[1:])}. Give one entry for "
+                "each row; one row is an array of length 1."
+            )
+        if value.shape[1:] != before.shape[1:]:
+            raise ValueError(
+                f"`{name}` has shape {value.shape}, but was fitted with columns "
+                f"{before.shape[1:]}. Give the same columns in the same order."
+            )
+        if np.issubdtype(before.dtype, np.integer) and not np.issubdtype(
+            value.dtype, np.integer
+        ):
+            raise TypeError(
+                f"`{name}` has dtype {value.dtype}, but was fitted with integers "
+                f"({before.dtype}). Give integers: codes mean categories."
+            )
+        require_finite(name, value, "new data")
+        rows[name] = value
+    lengths = {name: len(value) for name, value in rows.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"new data have lengths {lengths}, but each row needs all its arguments."
+        )
+    if lengths and 0 in lengths.values():
+        raise ValueError("new data have no rows, so there is nothing to predict.")
+    given = {k: as_numbers(k, data[k]) for k in trained.constants if k in data}
+    return Dataset(rows, {**trained.constants, **given}, trained.observed)
+
+
+def as_numbers(name: str, value: Any) -> Any:
+    """Arrays, lists, series and frames as NumPy; single values and None as they are."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if callable(value) and not isinstance(value, jax.Array):
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(
+            f"`{name}` is a ragged {type(value).__name__}; every row needs the same "
+            "number of columns."
+        ) from error
+    if array.dtype == object or array.dtype.kind in "USMmO":
+        raise TypeError(
+            f"`{name}` has dtype {array.dtype}, not numbers. Encode categories as "
+            "integer codes, np.unique(values, return_inverse=True), and dates as "
+            "numbers."
+        )
+    return array if array.ndim else array[()]
+
+
+def require_finite(name: str, value: Any, what: str) -> None:
+    """Raise for NaN and infinite values."""
+    if isinstance(value, bool | str) or value is None or callable(value):
+        return
+    array = np.asarray(value)
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ValueError(
+            f"`{name}`, {what}, is NaN or infinite in {where_bad(~np.isfinite(array))}. "
+            "It would make every result NaN: correct it, or leave these rows out."
+        )

@@ -1,0 +1,185 @@
+"""Point estimates: the posterior mode and the maximum of the likelihood, by L-BFGS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax, random
+from numpyro import handlers
+from numpyro.distributions import biject_to, constraints
+from numpyro.distributions.util import scale_and_mask
+from numpyro.primitives import Messenger
+
+from lamina._checks import positive_size
+from lamina._typing import Array, Model
+from lamina.infer.fitted import Fitted
+from lamina.infer.svi import arrays_apart
+
+
+def maximum_a_posteriori(
+    model: Model,
+    rows: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    *,
+    key: Array,
+    num_steps: int = 2000,
+    tolerance: float = 1e-6,
+) -> Fitted:
+    r"""The posterior mode, $\arg\max_z \log p(y \mid z) + \log p(z)$, in one draw.
+
+    The density is that of the sites as they are written, on their constrained space: no
+    Jacobian, as NumPyro's AutoDelta has it.
+
+    Source: Nocedal and Wright (2006), Numerical Optimization, algorithm 7.5.
+    """
+    return _maximise(model, rows, constants, key, num_steps, tolerance, prior=True)
+
+
+def maximum_likelihood(
+    model: Model,
+    rows: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    *,
+    key: Array,
+    num_steps: int = 2000,
+    tolerance: float = 1e-6,
+) -> Fitted:
+    r"""The maximum of the likelihood, $\arg\max_z \log p(y \mid z)$, in one draw.
+
+    Priors count for nothing but their supports. `numpyro.param` sites are maximised too.
+
+    Source: Nocedal and Wright (2006), Numerical Optimization, algorithm 7.5.
+    """
+    return _maximise(model, rows, constants, key, num_steps, tolerance, prior=False)
+
+
+class _Constrain(Messenger):
+    """Puts unconstrained values, constrained to each site's support, in its place."""
+
+    def __init__(self, fn: Model, values: Mapping[str, Array]) -> None:
+        super().__init__(fn)
+        self.values = values
+
+    def process_message(self, message: Any) -> None:
+        name = message["name"] if "name" in message else None
+        if name not in self.values:
+            return
+        if message["type"] == "param":
+            support = message["kwargs"].get("constraint", constraints.real)
+        elif message["type"] == "sample" and not message["is_observed"]:
+            support = message["fn"].support
+        else:
+            return
+        message["value"] = biject_to(support)(self.values[name])
+
+
+def _maximise(
+    model: Model,
+    rows: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    key: Array,
+    num_steps: int,
+    tolerance: float,
+    *,
+    prior: bool,
+) -> Fitted:
+    positive_size("optimisation", "num_steps", num_steps)
+    arrays, others = arrays_apart({**rows, **constants})
+    size = len(next(iter(rows.values())))
+
+    def sites_at(values: Mapping[str, Array], arrays: Mapping[str, Array]) -> Any:
+        constrained = _Constrain(handlers.seed(model, 0), values)
+        return handlers.trace(constrained).get_trace(**arrays, **others)
+
+    def objective(values: Mapping[str, Array], arrays: Mapping[str, Array]) -> Array:
+        total = jnp.zeros(())
+        for site in sites_at(values, arrays).values():
+            if site["type"] == "sample" and (prior or site["is_observed"]):
+                terms = site["fn"].log_prob(site["value"])
+                total += scale_and_mask(terms, site["scale"]).sum()
+        return -total / size
+
+    start = _start(lambda: sites_at({}, arrays), key)
+    if not start:
+        raise ValueError("the model has no latent site and no parameter to estimate.")
+    solver = optax.lbfgs(memory_size=20)
+
+    def gradient_size(grad: Any) -> Array:
+        return jnp.max(jnp.array([jnp.abs(g).max() for g in jax.tree.leaves(grad)]))
+
+    @jax.jit
+    def solve(values: Any, arrays: Mapping[str, Array]) -> tuple[Any, ...]:
+        def fn(values: Any) -> Array:
+            return objective(values, arrays)
+
+        value_and_grad = optax.value_and_grad_from_state(fn)
+
+        def unfinished(carry: Any) -> Array:
+            steps, _, _, slope = carry
+            return (steps < num_steps) & (slope > tolerance)
+
+        def step(carry: Any) -> Any:
+            steps, values, state, _ = carry
+            value, grad = value_and_grad(values, state=state)
+            updates, state = solver.update(
+                grad, state, values, value=value, grad=grad, value_fn=fn
+            )
+            slope = gradient_size(grad)
+            return steps + 1, optax.apply_updates(values, updates), state, slope
+
+        first = (0, values, solver.init(values), jnp.inf)
+        steps, values, _, _ = lax.while_loop(unfinished, step, first)
+        loss, grad = jax.value_and_grad(fn)(values)
+        return values, loss, gradient_size(grad), steps
+
+    best, loss, slope, steps = solve(start, arrays)
+    if not np.isfinite(float(loss)):
+        raise FloatingPointError(
+            f"the objective is {float(loss)}: it has no maximum (a likelihood can grow "
+            "without bound, as a scale goes to zero), or the data are on very different "
+            "scales. Use priors that keep scales away from zero, or standardise."
+        )
+    found = sites_at(best, arrays)
+    draws = {
+        k: np.asarray(site["value"])[None, None]
+        for k, site in found.items()
+        if site["type"] == "sample" and not site["is_observed"]
+    }
+    params = {k: site["value"] for k, site in found.items() if site["type"] == "param"}
+    notes = ()
+    if float(slope) > 1e-3:
+        notes = (
+            f"the slope at the end is {float(slope):.2g} a row, not zero: the maximum "
+            "may not be reached, or not exist. Raise num_steps or standardise the data.",
+        )
+    draws |= {k: np.asarray(v)[None, None] for k, v in params.items()}
+    return Fitted(
+        model=handlers.substitute(model, data=params),
+        draws=draws,
+        settings={"num_steps": int(steps), "loss": float(loss) * size},
+        notes=notes,
+    )
+
+
+def _start(run: Any, key: Array) -> dict[str, Array]:
+    """Small random unconstrained values for every latent site and parameter."""
+    found = {}
+    for name, site in run().items():
+        if site["type"] == "param":
+            support = site["kwargs"].get("constraint", constraints.real)
+            found[name] = biject_to(support).inv(jnp.asarray(site["value"], float))
+        elif site["type"] == "sample" and not site["is_observed"]:
+            if site["fn"].support.is_discrete:
+                raise ValueError(
+                    f"site {name!r} is discrete, and the optimiser follows slopes. "
+                    "Marginalise it, or use a sampler for discrete sites."
+                )
+            value = biject_to(site["fn"].support).inv(site["value"])
+            key, here = random.split(key)
+            found[name] = 0.1 * random.normal(here, jnp.shape(value), value.dtype)
+    return found

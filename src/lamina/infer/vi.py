@@ -1,0 +1,342 @@
+"""Variational inference that needs no tuning: stages of learning rates, then an average."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import random
+from numpyro import handlers
+from numpyro.infer import SVI, TraceMeanField_ELBO, init_to_uniform
+from numpyro.infer.autoguide import (
+    AutoGuide,
+    AutoIAFNormal,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+    AutoNormal,
+)
+from numpyro.infer.elbo import ELBO
+from numpyro.infer.svi import SVIState
+
+from lamina._checks import positive_size
+from lamina._typing import Array, Guide, Model
+from lamina.handlers.centering import noncentered as noncenter
+from lamina.infer.elbo import LocalReparameterization_ELBO, OrderedTrace_ELBO
+from lamina.infer.fitted import Fitted, map_draws
+from lamina.infer.svi import MinibatchLoop, as_int, progress
+
+GUIDES: dict[str, type[AutoGuide]] = {
+    "mean_field": AutoNormal,
+    "full_rank": AutoMultivariateNormal,
+    "low_rank": AutoLowRankMultivariateNormal,
+    "flow": AutoIAFNormal,
+}
+ESTIMATORS = ("auto", "reparameterization", "local")
+
+DECAY = 0.3
+MOST_STAGES = 8
+FULL_BATCH_ROWS = 2048
+BATCH = 1024
+AVERAGED_STEPS = 2000
+AVERAGED_EPOCHS = 10
+
+
+def vi(
+    model: Model,
+    rows: Mapping[str, Any],
+    constants: Mapping[str, Any],
+    *,
+    key: Array,
+    guide: str | type[AutoGuide] | AutoGuide | Guide = "mean_field",
+    estimator: str = "auto",
+    batch_size: int | None = None,
+    learning_rate: float = 0.05,
+    num_steps: int = 100_000,
+    num_particles: int = 1,
+    num_draws: int = 1000,
+    noncentered: Iterable[str] | bool = False,
+    optimizer: optax.GradientTransformation | None = None,
+    progress_bar: bool | None = None,
+) -> Fitted:
+    """Fit a guide to random minibatches, and draw from it.
+
+    Adam runs at `learning_rate` until the loss lies on a plateau, then at 0.3 of that
+    rate, and so on until a lower rate no longer lowers the plateau; the last stage goes on
+    and its iterates are averaged. `num_steps` is the most in all. With an `optimizer` of
+    your own, exactly `num_steps` are run, without stages or average.
+
+    `guide` is "mean_field", "full_rank", "low_rank" or "flow", an automatic guide's class
+    or instance, or a hand-written guide. `estimator="auto"` samples products instead of
+    coefficients where a mean-field guide makes that sound (local reparameterization).
+    `batch_size` is all rows up to 2,048, else 1,024.
+
+    Source: Kucukelbir and others (2017), Automatic Differentiation Variational Inference;
+    Polyak and Juditsky (1992), Acceleration of Stochastic Approximation by Averaging.
+    """
+    for name, value in (
+        ("num_steps", num_steps),
+        ("num_particles", num_particles),
+        ("num_draws", num_draws),
+    ):
+        positive_size("vi", name, value)
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate is {learning_rate}, but it is positive.")
+    n = len(next(iter(rows.values())))
+    batch = min(n, batch_size or (n if n <= FULL_BATCH_ROWS else BATCH))
+    data = {**rows, **constants}
+    model = noncenter(model, noncentered, **data)
+    guide = make_guide(guide, model, data)
+    loss = make_loss(estimator, guide, num_particles, batch)
+    init_key, order_key, draw_key = random.split(key, 3)
+    own = optimizer is None
+    rule = averaged(optax.inject_hyperparams(optax.adam)(learning_rate))
+    svi = SVI(model, guide, rule if own else optimizer, loss)
+    loop = MinibatchLoop(
+        svi, rows, constants=constants, batch_size=batch, seed=as_int(order_key)
+    )
+    state = loop.init(init_key)
+    with progress(num_steps, progress_bar) as bar:
+        run = run_stages if own else run_plainly
+        state, losses, notes = run(loop, state, num_steps, learning_rate, bar)
+    params = svi.get_params(state)
+    if own:
+        params = svi.constrain_fn(optimizer_state(state).average)
+    latent = latent_names(model, data)
+    draws = guide_draws(guide, params, data, draw_key, num_draws, latent)
+    return Fitted(
+        model=substituted(model, params),
+        draws=draws,
+        losses=losses,
+        estimators=dict(getattr(loss, "estimators", {})),
+        settings={
+            "guide": type(guide).__name__ if isinstance(guide, AutoGuide) else "own",
+            "batch_size": batch,
+            "num_steps": len(losses),
+            "num_draws": num_draws,
+        },
+        notes=notes,
+        state=state,
+    )
+
+
+def run_stages(
+    loop: MinibatchLoop, state: SVIState, most: int, rate: float, bar: Any
+) -> tuple[SVIState, np.ndarray, tuple[str, ...]]:
+    """Stages of falling learning rates until none lowers the loss, then an average."""
+    window = _multiple(loop.grid, max(200, loop.order.batches if not loop.full else 0))
+    final = max(
+        AVERAGED_STEPS, 0 if loop.full else AVERAGED_EPOCHS * loop.order.batches
+    )
+    final = min(_multiple(loop.grid, final), _multiple(loop.grid, max(most // 2, 1)))
+    stages = max(most - final, window)
+    losses: list[np.ndarray] = []
+    level: tuple[float, float] | None = None
+    settled = False
+
+    def go(steps: int) -> np.ndarray:
+        nonlocal state
+        state, new = loop.advance(state, steps)
+        losses.append(new)
+        bar.set_postfix_str(f"loss {new.mean():.6g}", refresh=False)
+        bar.update(len(new))
+        return new
+
+    for stage in range(MOST_STAGES):
+        state = with_optimizer_state(
+            state, lambda s, k=stage: s.at_rate(rate * DECAY**k)
+        )
+        before, after = go(window), go(window)
+        while lower(before, after) and sum(map(len, losses)) + window <= stages:
+            before, after = after, go(window)
+        now = float(after.mean()), float(after.var() / len(after))
+        if level is not None:
+            gain = level[0] - now[0]
+            settled = gain <= max(2.0 * np.sqrt(level[1] + now[1]), 0.01)
+        level = now
+        if settled or sum(map(len, losses)) >= stages:
+            break
+    state = with_optimizer_state(state, lambda s: s.start_average())
+    go(final)
+    bar.total = sum(map(len, losses))
+    notes = ()
+    if not settled:
+        notes = (
+            f"the loss was still falling after {sum(map(len, losses))} steps: raise "
+            "num_steps, standardise the data, or try a larger learning_rate.",
+        )
+    return state, np.concatenate(losses), notes
+
+
+def run_plainly(
+    loop: MinibatchLoop, state: SVIState, most: int, rate: float, bar: Any
+) -> tuple[SVIState, np.ndarray, tuple[str, ...]]:
+    """Exactly `most` steps of the user's own optimizer."""
+    losses: list[np.ndarray] = []
+    done = 0
+    while done < most:
+        state, new = loop.advance(state, min(loop.grid, most - done))
+        losses.append(new)
+        done += len(new)
+        bar.update(len(new))
+    return state, np.concatenate(losses), ()
+
+
+def lower(before: np.ndarray, after: np.ndarray) -> bool:
+    """Whether the loss fell from one window to the next by more than its noise."""
+    error = np.sqrt((before.var() + after.var()) / len(after))
+    return bool(before.mean() - after.mean() > error)
+
+
+def _multiple(grid: int, steps: int) -> int:
+    return grid * -(-steps // grid)
+
+
+class Averaged(NamedTuple):
+    """An optimizer's state, with the running average of the parameters."""
+
+    inner: Any
+    average: Any
+    count: Array
+
+    def at_rate(self, rate: float) -> Averaged:
+        """The same at another learning rate."""
+        known = self.inner.hyperparams["learning_rate"]
+        rates = {**self.inner.hyperparams, "learning_rate": jnp.full_like(known, rate)}
+        return self._replace(inner=self.inner._replace(hyperparams=rates))
+
+    def start_average(self) -> Averaged:
+        """The same with an average that starts over."""
+        return self._replace(count=jnp.zeros_like(self.count))
+
+
+def averaged(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`inner`, keeping the mean of all parameters since the average was started."""
+
+    def init(params: Any) -> Averaged:
+        copy = jax.tree.map(jnp.array, params)
+        return Averaged(inner.init(params), copy, jnp.zeros((), jnp.int32))
+
+    def update(grads: Any, state: Averaged, params: Any = None) -> tuple[Any, Averaged]:
+        updates, after = inner.update(grads, state.inner, params)
+        count = state.count + 1
+        average = jax.tree.map(
+            lambda a, p, u: a + (p + u - a) / count, state.average, params, updates
+        )
+        return updates, Averaged(after, average, count)
+
+    return optax.GradientTransformation(init, update)
+
+
+def optimizer_state(state: SVIState) -> Averaged:
+    """The averaging optimizer's state inside an SVI state."""
+    return state.optim_state[1][1]
+
+
+def with_optimizer_state(
+    state: SVIState, change: Callable[[Averaged], Averaged]
+) -> SVIState:
+    """The SVI state with its optimizer's state changed."""
+    step, (params, inner) = state.optim_state
+    return state._replace(optim_state=(step, (params, change(inner))))
+
+
+def make_guide(
+    guide: str | type[AutoGuide] | AutoGuide | Guide,
+    model: Model,
+    data: Mapping[str, Any],
+) -> Guide:
+    """A guide from a name, a class, an instance or a hand-written function."""
+    if isinstance(guide, str):
+        if guide not in GUIDES:
+            raise ValueError(
+                f"guide is {guide!r}; it is one of {sorted(GUIDES)}, an automatic "
+                "guide's class or instance, or a function of the model's arguments."
+            )
+        guide = GUIDES[guide]
+    if isinstance(guide, type) and issubclass(guide, AutoGuide):
+        return guide(model, init_loc_fn=init_to_uniform(radius=0.1))
+    if not callable(guide):
+        raise TypeError(
+            f"guide is {guide!r}; give a name ({sorted(GUIDES)}), an automatic guide's "
+            "class or instance, or a function of the model's arguments."
+        )
+    if not isinstance(guide, AutoGuide):
+        require_arguments("the guide", guide, data)
+    return guide
+
+
+def require_arguments(
+    what: str, fn: Callable[..., Any], data: Mapping[str, Any]
+) -> None:
+    """Raise unless `fn` can be called with the data's names."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**dict.fromkeys(data))
+    except TypeError as error:
+        raise ValueError(
+            f"{what} takes {signature}, but the data have {sorted(data)}: {error}. Give "
+            "one entry in the data for each argument."
+        ) from error
+
+
+def make_loss(estimator: str, guide: Guide, num_particles: int, batch: int) -> ELBO:
+    """The objective for an estimator's name."""
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"estimator is {estimator!r}; it is one of {ESTIMATORS}.")
+    mean_field = type(guide) is AutoNormal
+    if estimator == "local" or (estimator == "auto" and mean_field):
+        return LocalReparameterization_ELBO(num_particles, batch_size=batch)
+    if mean_field:
+        return TraceMeanField_ELBO(num_particles)
+    return OrderedTrace_ELBO(num_particles)
+
+
+def latent_names(model: Model, data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a model's latent sites."""
+    found: list[str] = []
+
+    def run() -> None:
+        with handlers.trace() as sites, handlers.seed(rng_seed=0):
+            model(**data)
+        found.extend(
+            name
+            for name, site in sites.items()
+            if site["type"] == "sample" and not site["is_observed"]
+        )
+
+    jax.eval_shape(run)
+    return tuple(found)
+
+
+def guide_draws(
+    guide: Guide,
+    params: Mapping[str, Array],
+    data: Mapping[str, Any],
+    key: Array,
+    num_draws: int,
+    latent: tuple[str, ...],
+) -> dict[str, np.ndarray]:
+    """Draws of the model's latent sites from a fitted guide: (1, draw, ...)."""
+
+    def one(draw: Mapping[str, Array]) -> dict[str, Array]:
+        seeded = handlers.seed(guide, draw["key"])
+        fitted = handlers.substitute(seeded, data=dict(params))
+        sites = handlers.trace(fitted).get_trace(**data)
+        return {k: sites[k]["value"] for k in latent if k in sites}
+
+    keys = {"key": random.split(key, num_draws)}
+    found = jax.jit(lambda keys: map_draws(one, keys))(keys)
+    return {k: np.asarray(v)[None] for k, v in found.items()}
+
+
+def substituted(model: Model, params: Mapping[str, Array]) -> Model:
+    """The model with its learned `numpyro.param` values in place."""
+    return handlers.substitute(model, data=dict(params))

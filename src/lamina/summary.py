@@ -1,0 +1,119 @@
+"""Tables of posterior draws: moments, intervals, and how well chains mixed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpyro.diagnostics import effective_sample_size, hpdi, split_gelman_rubin
+
+ROWS_SHOWN = 60
+
+
+@dataclass(frozen=True, repr=False)
+class Table:
+    """Named rows and columns of numbers, which print well and become a DataFrame."""
+
+    names: tuple[str, ...]
+    columns: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> dict[str, float]:
+        """One row, as column -> number."""
+        if name not in self.names:
+            raise KeyError(f"{name!r} is no row; the rows are {list(self.names)}.")
+        at = self.names.index(name)
+        return {column: float(values[at]) for column, values in self.columns.items()}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        shown = range(min(len(self), ROWS_SHOWN))
+        heads = ["", *self.columns]
+        body = [
+            [self.names[i], *(_number(c, v[i]) for c, v in self.columns.items())]
+            for i in shown
+        ]
+        widths = [max(len(row[k]) for row in [heads, *body]) for k in range(len(heads))]
+        lines = [
+            "  ".join(
+                cell.ljust(w) if k == 0 else cell.rjust(w)
+                for k, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in [heads, *body]
+        ]
+        if len(self) > ROWS_SHOWN:
+            lines.append(f"... and {len(self) - ROWS_SHOWN} rows more: to_dataframe()")
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{self!r}</pre>"
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame with the names as its index (extra: lamina[dataframe])."""
+        import pandas
+
+        return pandas.DataFrame(self.columns, index=list(self.names))
+
+
+def summarise(
+    draws: Mapping[str, np.ndarray],
+    *,
+    interval: float,
+    correlated: bool,
+    notes: tuple[str, ...] = (),
+) -> Table:
+    """One row for each number that was drawn.
+
+    `hdi` bounds are the highest-density interval of probability `interval`. `ess` and
+    `r_hat` are given for chains only: independent draws always mix.
+    """
+    require_probability(interval)
+    names: list[str] = []
+    parts: list[dict[str, np.ndarray]] = []
+    for site, values in draws.items():
+        shape = values.shape[2:]
+        names += [
+            _entry(site, index) for index in itertools.product(*map(range, shape))
+        ]
+        flat = values.reshape(*values.shape[:2], -1).astype(float)
+        pooled = flat.reshape(-1, flat.shape[-1])
+        single = len(pooled) == 1
+        low, high = (pooled[0], pooled[0]) if single else hpdi(pooled, interval)
+        part = {
+            "mean": pooled.mean(axis=0),
+            "sd": np.zeros(flat.shape[-1]) if single else pooled.std(axis=0, ddof=1),
+            f"hdi {interval:.0%} low": low,
+            f"hdi {interval:.0%} high": high,
+        }
+        if correlated and flat.shape[1] >= 4:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                part["ess"] = effective_sample_size(flat)
+                part["r_hat"] = split_gelman_rubin(flat)
+        parts.append({k: np.atleast_1d(np.asarray(v)) for k, v in part.items()})
+    columns = (
+        {k: np.concatenate([p[k] for p in parts]) for k in parts[0]} if parts else {}
+    )
+    return Table(tuple(names), columns, notes)
+
+
+def require_probability(interval: float) -> None:
+    """Raise unless `interval` is a probability strictly inside (0, 1)."""
+    if isinstance(interval, bool) or not 0 < interval < 1:
+        raise ValueError(
+            f"interval is {interval!r}; it is a probability between 0 and 1, such as 0.9."
+        )
+
+
+def _entry(site: str, index: tuple[int, ...]) -> str:
+    return f"{site}[{','.join(map(str, index))}]" if index else site
+
+
+def _number(column: str, value: float) -> str:
+    if column == "ess":
+        return f"{value:.0f}"
+    return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.4g}"
