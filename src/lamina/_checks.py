@@ -1,4 +1,4 @@
-"""Checks of shapes, codes and values that say what was seen, why it matters, what to do."""
+"""Checks that say what was seen, why it matters, what to do."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpyro.distributions import Distribution
 
 from lamina._typing import Array
+
+SMALLEST_CODE = -(2**31) + 1
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -16,25 +19,40 @@ def concrete(value: Any) -> np.ndarray | None:
     return None if isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
+def as_array(value: Any) -> Any:
+    """`value` as an array of NumPy or JAX: lists, series and frames become NumPy's."""
+    return value if isinstance(value, np.ndarray | jax.Array) else np.asarray(value)
+
+
 def as_columns(where: str, x: Any, argument: str = "x") -> Array:
     """`x` as floating (n, d); a flat (n,) is one column."""
-    if not hasattr(x, "ndim"):
-        x = np.asarray(x)
+    x = as_array(x)
+    if not is_numeric(x):
+        raise TypeError(
+            f"{where}: `{argument}` holds {x.dtype}, not numbers. Encode text as "
+            "integer codes for EmbeddingLayer or RandomEffectsLayer, or as indicator "
+            "columns, and times as numbers in units of your choice."
+        )
     if x.ndim not in (1, 2):
         raise ValueError(
             f"{where}: `{argument}` has shape {tuple(x.shape)}, but a layer takes rows "
             "and columns, (n, d), or one column, (n,). Reshape it, one row to an "
             "observation."
         )
-    if x.dtype == object or x.dtype.kind in "USO":
-        raise TypeError(
-            f"{where}: `{argument}` holds {x.dtype}, not numbers. Encode text as "
-            "integer codes for EmbeddingLayer or RandomEffectsLayer, or as indicator "
-            "columns."
+    if x.ndim == 2 and x.shape[1] == 0:
+        raise ValueError(
+            f"{where}: `{argument}` has shape {tuple(x.shape)}, no columns, so its term "
+            "would always be zero. Leave the layer out, or give it columns."
         )
     x = jnp.asarray(x)
     x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
     return x[:, None] if x.ndim == 1 else x
+
+
+def is_numeric(x: Any) -> bool:
+    """Whether an array holds real numbers or truth values."""
+    kinds = (jnp.bool_, jnp.integer, jnp.floating)
+    return any(jnp.issubdtype(x.dtype, kind) for kind in kinds)
 
 
 def same_rows(where: str, x: Array, z: Array) -> None:
@@ -51,9 +69,8 @@ def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
 
     Negative codes stand for levels that were never fitted: allowed where `unseen`.
     """
-    if not hasattr(x, "dtype"):
-        x = np.asarray(x)
-    if not np.issubdtype(x.dtype, np.integer):
+    x = as_array(x)
+    if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(
             f"{where}: codes have dtype {x.dtype}, but a category is an integer from 0 "
             f"to {num_categories - 1}. Rounding floats would merge categories: encode "
@@ -82,6 +99,11 @@ def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
                 "`unseen` is 'draw' or 'zero': give fitted rows codes from 0 to "
                 f"{num_categories - 1}."
             )
+        if known.min() < SMALLEST_CODE:
+            raise ValueError(
+                f"{where}: code {known.min()} is below {SMALLEST_CODE}. In 32 bits it "
+                "would wrap around to another level: number unseen levels -1, -2, ..."
+            )
     return jnp.asarray(x)
 
 
@@ -105,9 +127,17 @@ def positive_size(where: str, name: str, size: Any) -> int:
     """`size` as a Python int of at least one."""
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(
-            f"{where}: `{name}` is {size!r}, but a size is a whole number of at least 1."
+            f"{where}: `{name}` is {size!r}, but a size is a whole number of at least "
+            "1."
         )
     return int(size)
+
+
+def allows_negative(fn: Distribution) -> bool:
+    """Whether a distribution of single numbers can draw a negative one."""
+    with jax.ensure_compile_time_eval():
+        inside = concrete(fn.support(np.float32(-1.0)))
+    return inside is not None and bool(np.any(inside))
 
 
 def where_bad(bad: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Protocol, TypeAlias
 
 import jax
@@ -69,17 +70,69 @@ class FrozenDict(Mapping[str, Any]):
         return frozenset((k, comparable(v)) for k, v in self._items.items())
 
 
+@dataclass(frozen=True, repr=False, eq=False)
+class Value:
+    """A frozen dataclass that is compared, hashed and shown by its fields.
+
+    Mappings among the fields become immutable copies, so that none is shared; ready
+    distributions and arrays are compared by what they hold.
+    """
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            given = getattr(self, field.name)
+            if isinstance(given, Mapping) and not isinstance(given, FrozenDict):
+                object.__setattr__(self, field.name, FrozenDict(given))
+
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from their defaults."""
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.default is MISSING
+            or comparable(getattr(self, f.name)) != comparable(f.default)
+        }
+
+    def _key(self) -> tuple[Any, ...]:
+        return (type(self), *(comparable(getattr(self, f.name)) for f in fields(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Value):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={show(value)}" for name, value in self.changed().items())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
 def comparable(value: Any) -> Any:
     """What stands for `value` in comparisons and hashes: arrays by their bytes."""
     if isinstance(value, Distribution):
-        names = sorted(type(value).arg_constraints)
-        parameters = tuple((k, comparable(getattr(value, k))) for k in names)
-        return (type(value), value.batch_shape, value.event_shape, parameters)
-    if isinstance(value, np.ndarray | jax.Array) and not isinstance(
-        value, jax.core.Tracer
-    ):
+        leaves, tree = jax.tree.flatten(value)
+        return (tree, *(comparable(leaf) for leaf in leaves))
+    if isinstance(value, jax.core.Tracer):
+        return id(value)
+    if isinstance(value, np.ndarray | jax.Array):
         array = np.asarray(value)
         if array.ndim == 0:
             return array.item()
         return (array.shape, str(array.dtype), array.tobytes())
+    if isinstance(value, list | tuple):
+        return (type(value), *(comparable(item) for item in value))
     return value
+
+
+def show(value: Any) -> str:
+    """A short text for a distribution, its class, or any other field."""
+    if isinstance(value, type):
+        return value.__name__
+    if not isinstance(value, Distribution):
+        return repr(value)
+    base = [show(value.base_dist)] if hasattr(value, "base_dist") else []
+    names = type(value).arg_constraints
+    shown = base + [f"{name}={getattr(value, name, None)}" for name in names]
+    return f"{type(value).__name__}({', '.join(shown)})"

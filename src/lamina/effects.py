@@ -1,7 +1,7 @@
 """What layers and links announce, so that handlers can reinterpret or record it.
 
 Every announcement is a nameless NumPyro message: `trace`, `seed`, `substitute`, `scope`
-and NUTS pass it by, and with no handler of ours on the stack it costs one function call.
+and NUTS pass it by, and with no handler of ours on the stack it costs one call.
 
 | message | says | answered by |
 |---|---|---|
@@ -30,13 +30,11 @@ class Announcement(dict):
     """A nameless message: `"name" in message` is False, yet a filter may read it.
 
     Filters written for ordinary sites, `block(hide_fn=lambda site: site["name"] ...)`,
-    find an empty name instead of a KeyError.
+    find an empty name, and nothing observed, instead of a KeyError.
     """
 
     def __missing__(self, key: str) -> Any:
-        if key == "name":
-            return ""
-        raise KeyError(key)
+        return {"name": "", "is_observed": False}[key]
 
 
 class Prediction(NamedTuple):
@@ -80,12 +78,29 @@ def prediction() -> Prediction | None:
     NumPyro's own `Predictive` is known by its mask; it tells no number of rows.
     """
 
-    def by_numpyro() -> Prediction | None:
-        if numpyro.get_mask() is False:
-            return Prediction(numpyro.prng_key(), None)
-        return None
+    return announce(
+        "prediction", lambda: Prediction(random_key(), None) if masked() else None
+    )
 
-    return announce("prediction", by_numpyro)
+
+def masked() -> bool:
+    """Whether the whole model is masked, as `numpyro.get_mask` finds out."""
+    question = Announcement(
+        type="inspect", fn=lambda: True, args=(), kwargs={}, value=None, mask=None
+    )
+    return apply_stack(question)["mask"] is False
+
+
+def random_key() -> Array | None:
+    """`numpyro.prng_key`: a key from the seed handler, or None without one."""
+    question = Announcement(
+        type="prng_key",
+        fn=lambda rng_key: rng_key,
+        args=(),
+        kwargs={"rng_key": None},
+        value=None,
+    )
+    return apply_stack(question)["value"]
 
 
 def plates() -> list[CondIndepStackFrame]:

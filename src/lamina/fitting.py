@@ -55,17 +55,11 @@ def fit(
     fitted = run(model, dataset.rows, dataset.constants, key=as_key(seed), **options)
     growing = sites_with_rows(fitted.model, dataset)
     kept = inspect_model(fitted.model, dataset.arguments).deterministic
-    derived = tuple(name for name in kept if name not in growing)
-    draws = dict(fitted.draws)
-    draws |= (
-        deterministic_draws(
-            fitted.model,
-            {k: v for k, v in draws.items() if k not in inside.params},
-            dataset.arguments,
-            derived,
-        )
-        if draws
-        else {}
+    latent = {k: v for k, v in fitted.draws.items() if k not in inside.params}
+    # what the model itself draws is kept, sampled in this form or another
+    derived = tuple(k for k in kept if k in inside.latent or k not in growing)
+    draws = fitted.draws | deterministic_draws(
+        fitted.model, latent, dataset.arguments, derived
     )
     return Posterior(
         model=fitted.model,
@@ -73,15 +67,14 @@ def fit(
         draws={k: np.array(v) for k, v in draws.items()},
         data=dataset,
         outcomes={k: len(shape) for k, shape in inside.observed.items()},
-        sampled=tuple(
-            k for k in fitted.draws if k not in growing and k not in inside.params
-        ),
+        sampled=tuple(k for k in latent if k not in growing),
+        row_latents=tuple(k for k in latent if k in growing),
         losses=fitted.losses,
         statistics=fitted.statistics,
         estimators=fitted.estimators,
         settings=fitted.settings,
         correlated=fitted.correlated,
-        notes=fitted.notes,
+        notes=dataset.notes + fitted.notes,
     )
 
 
@@ -147,7 +140,6 @@ def inspect(model: Model, dataset: Dataset) -> Inspection:
 def sites_with_rows(model: Model, dataset: Dataset) -> set[str]:
     """The sites whose shape follows the number of rows."""
     n = dataset.num_rows
-    arrays, others = arrays_apart(dataset.constants)
 
     def call(rows: Mapping[str, Any]) -> Any:
         return model(**rows, **dataset.constants)

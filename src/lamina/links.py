@@ -1,13 +1,14 @@
 """Links: predictor in, observation site out.
 
-In the speech of generalised linear models a link is the mean's transform alone; here the
-word covers the whole likelihood with its inverse link. A link named `obs` (the default)
-names its parameters `sigma`, `df`, ...; any other name prefixes them (`visits.sigma`), so
-that several outcomes live in one model.
+In the speech of generalised linear models a link is the mean's transform alone; here
+the word covers the whole likelihood with its inverse link. A link named `obs` (the
+default) names its parameters `sigma`, `df`, ...; any other name prefixes them
+(`visits.sigma`), so that several outcomes live in one model.
 
 Shapes, for all: the predictor is (n, u), and (1, u) is expanded to the rows of `y`. For
 u = 1, `y` may be (n,) or (n, 1) and keeps its shape; without `y` the site is (n,), or
-(n, u) for u > 1. Each of the n times u entries is scored once.
+(n, u) for u > 1. Each of the n times u entries is scored once, so links are called
+outside of plates over rows, or inside one on the rows' own axis with known parameters.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def gaussian_link(
 
 
 def gaussian_link_exp(mu: Array, y: Any = None, *, name: str = "obs") -> Array:
-    r"""$y_{nu} \sim \text{Normal}(\mu_{nu}, \sigma)$, $\sigma \sim \text{Exponential}(1)$.
+    r"""$y_{nu} \sim \text{Normal}(\mu_{nu}, \sigma)$, $\sigma \sim \text{Exp}(1)$.
 
     The published name of `gaussian_link` at its defaults.
     """
@@ -71,9 +72,9 @@ def student_t_link(
 ) -> Array:
     r"""$y_{nu} \sim \text{StudentT}(\nu, \eta_{nu}, \sigma)$: heavy tails.
 
-    `df` ($\nu$) and `scale` ($\sigma$, default Exponential(1)) are learned where they are
-    distributions, under the sites `df` and `sigma`, and known where they are numbers or
-    arrays; `log_scale` is the predictor of $\log\sigma$.
+    `df` ($\nu$) and `scale` ($\sigma$, default Exponential(1)) are learned where they
+    are distributions, under the sites `df` and `sigma`, and known where they are numbers
+    or arrays; `log_scale` is the predictor of $\log\sigma$.
 
     Shapes: as `gaussian_link`; `df` like `scale`.
     Units: $\eta$ and $\sigma$ are in units of `y`. $\sigma$ is not the standard

@@ -26,6 +26,9 @@ KINDS = ("response", "mean", "linear")
 NUMBERS_AT_ONCE = 2**22
 """Draws times rows that a prediction holds at a time."""
 
+NOISE_DRAWS = 1000
+"""Draws of the outcome around a single estimate."""
+
 
 @dataclass(frozen=True, repr=False)
 class Predicted:
@@ -86,14 +89,16 @@ class Posterior:
     outcomes: Mapping[str, int]
     """outcome -> the number of axes that its site had in the fit"""
     sampled: tuple[str, ...] = ()
-    """the drawn sites that predictions condition on"""
+    """the drawn sites that all predictions condition on"""
+    row_latents: tuple[str, ...] = ()
+    """those with a value for each fitted row, which say nothing of new rows"""
     losses: np.ndarray | None = None
     statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
     estimators: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     correlated: bool = False
     notes: tuple[str, ...] = ()
-    _compiled: dict[Any, Any] = field(default_factory=dict)
+    _compiled: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for name in ("draws", "outcomes", "statistics", "estimators", "settings"):
@@ -137,6 +142,9 @@ class Posterior:
         `chunk_rows=None` takes all rows together, for a model whose rows interact; such a
         model is recognised and never cut.
 
+        The fitted rows keep their own latent values, where a model has one for each row;
+        rows in `new_data` are new rows, whose values are drawn anew.
+
         Returns one `Predicted`, or a dict of them by name for several outcomes.
 
         Raises: ValueError for data that the model was not fitted with, TypeError for
@@ -148,7 +156,10 @@ class Posterior:
         data = new_rows(self.data, self._own_rows() if new_data is None else new_data)
         n = next((len(v) for v in data.rows.values()), 1)
         names = self._predictable(data, n, kind)
-        parts = self._chunks(data, n, kind, names, as_key(seed), chunk_rows)
+        given = self.sampled
+        if new_data is None and self.row_latents:
+            given, chunk_rows = given + self.row_latents, None
+        parts = self._chunks(data, n, kind, names, as_key(seed), chunk_rows, given)
         found: dict[str, list[Predicted]] = {name: [] for name in names}
         for part in parts:
             for name, values in part.items():
@@ -193,11 +204,13 @@ class Posterior:
         names: tuple[str, ...],
         key: Array,
         chunk_rows: int | str | None,
+        given: tuple[str, ...],
     ) -> Any:
         """Draws of the outcomes, (draw, rows, ...), chunk after chunk."""
+        repeats = NOISE_DRAWS if kind == "response" and self.num_draws == 1 else 1
         size = n
         if chunk_rows == "auto":
-            size = max(min(n, NUMBERS_AT_ONCE // self.num_draws), 1)
+            size = max(min(n, NUMBERS_AT_ONCE // (repeats * self.num_draws)), 1)
         elif chunk_rows is not None:
             if isinstance(chunk_rows, bool) or not isinstance(
                 chunk_rows, int | np.integer
@@ -212,9 +225,12 @@ class Posterior:
         run = self._predictor(kind, names, size, data)
         arrays, _ = arrays_apart(data.constants)
         draws = {
-            k: jnp.reshape(self.draws[k], (-1, *self.draws[k].shape[2:]))
-            for k in self.sampled
+            k: np.repeat(
+                self.draws[k].reshape(-1, *self.draws[k].shape[2:]), repeats, 0
+            )
+            for k in given
         }
+        numbers = np.arange(repeats * self.num_draws)
         for number, first in enumerate(range(0, n, size)):
             here = {k: v[first : first + size] for k, v in data.rows.items()}
             rows = min(size, n - first)
@@ -223,14 +239,14 @@ class Posterior:
                 for k, v in here.items()
             }
             noise = random.fold_in(noise_key, number)
-            found = run(draws, padded, arrays, level_key, noise)
+            found = run(draws, numbers, padded, arrays, level_key, noise)
             yield {k: np.asarray(v)[:, :rows] for k, v in found.items()}
 
     def _predictor(
         self, kind: str, names: tuple[str, ...], size: int, data: Dataset
     ) -> Callable[..., dict[str, Array]]:
         """A compiled function from draws and a chunk of rows to draws of the outcomes."""
-        arrays, others = arrays_apart(data.constants)
+        _, others = arrays_apart(data.constants)
         key = (kind, names, size, tuple(sorted(map(repr, others.items()))))
         if key in self._compiled:
             return self._compiled[key]
@@ -253,6 +269,7 @@ class Posterior:
         @jax.jit
         def run(
             draws: Mapping[str, Array],
+            numbers: Array,
             rows: Mapping[str, Array],
             arrays: Mapping[str, Array],
             level_key: Array,
@@ -262,7 +279,7 @@ class Posterior:
                 lambda i: jnp.stack(
                     [random.fold_in(level_key, i), random.fold_in(noise_key, i)]
                 )
-            )(jnp.arange(self.num_draws))
+            )(numbers)
             return map_draws(
                 lambda draw, pair: one(draw, pair, rows, arrays), draws, keys
             )
@@ -283,7 +300,9 @@ class Posterior:
         def means(rows: dict[str, np.ndarray]) -> np.ndarray:
             part = Dataset(rows, data.constants, data.observed)
             n = len(next(iter(rows.values())))
-            (found,) = small._chunks(part, n, "mean", names, random.key(0), None)
+            (found,) = small._chunks(
+                part, n, "mean", names, random.key(0), None, self.sampled
+            )
             return np.concatenate([np.ravel(found[k][0, :1]) for k in names])
 
         alone = means({k: v[:1] for k, v in few.items()})
@@ -333,6 +352,12 @@ def _joined(pieces: list[Predicted]) -> Predicted:
         return np.concatenate([getattr(p, name) for p in pieces], axis=axis)
 
     first = pieces[0]
-    columns = (along(name, 0) for name in ("mean", "sd", "lower", "upper"))
-    draws = None if first.draws is None else along("draws", 1)
-    return Predicted(first.kind, first.interval, *columns, draws)
+    return Predicted(
+        first.kind,
+        first.interval,
+        mean=along("mean", 0),
+        sd=along("sd", 0),
+        lower=along("lower", 0),
+        upper=along("upper", 0),
+        draws=None if first.draws is None else along("draws", 1),
+    )

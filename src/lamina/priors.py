@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 from numpyro.distributions import Distribution, HalfNormal, Normal
 
-from lamina._typing import Array, Family, FrozenDict, Shape
+from lamina._checks import allows_negative
+from lamina._typing import Array, Family, FrozenDict, Shape, Value, show
 
 LOC = FrozenDict(loc=0.0)
 UNIT_SCALE = FrozenDict(scale=1.0)
 STANDARD = FrozenDict(loc=0.0, scale=1.0)
 
 
-@dataclass(frozen=True)
-class Fixed:
+@dataclass(frozen=True, repr=False, eq=False)
+class Fixed(Value):
     r"""Independent coefficients from one known distribution: $\beta \sim F$.
 
     `coef_dist` is a distribution class with `coef_kwargs`, or a ready distribution.
@@ -35,7 +35,7 @@ class Fixed:
     coef_kwargs: Mapping[str, Any] = STANDARD
 
     def __post_init__(self) -> None:
-        freeze_mappings(self)
+        super().__post_init__()
         with numpyro.validation_enabled():
             self._coefficients()
 
@@ -56,8 +56,8 @@ class Fixed:
         )
 
 
-@dataclass(frozen=True)
-class Adaptive:
+@dataclass(frozen=True, repr=False, eq=False)
+class Adaptive(Value):
     r"""Coefficients around a centre that share one learned scale for each unit.
 
     $$\lambda_u \sim \text{HalfNormal}(1), \qquad
@@ -80,11 +80,11 @@ class Adaptive:
     lmbda_kwargs: Mapping[str, Any] = UNIT_SCALE
 
     def __post_init__(self) -> None:
-        freeze_mappings(self)
+        super().__post_init__()
         with numpyro.validation_enabled():
             lmbda = self._scales()
             self._coefficients(1.0)
-        if np.any(np.asarray(lmbda.support(np.float32(-1.0)))):
+        if allows_negative(lmbda):
             raise ValueError(
                 f"lmbda_dist: {show(self.lmbda_dist)} allows negative values, but "
                 "`lmbda` is a scale. Choose a positive distribution, such as "
@@ -119,7 +119,7 @@ def family(
     default: Mapping[str, Any],
     **learned: Any,
 ) -> Distribution:
-    """The distribution that a class with keyword arguments, or a ready one, stands for."""
+    """The distribution that a class with keyword arguments, or a ready one, is."""
     if isinstance(fn, Distribution):
         if kwargs != default:
             raise ValueError(
@@ -127,28 +127,26 @@ def family(
                 f"arguments {dict(kwargs)} would be ignored. Give the class with "
                 "keyword arguments, or the distribution alone."
             )
-        return fn
-    if not (isinstance(fn, type) and issubclass(fn, Distribution)):
-        raise TypeError(
-            f"{argument}: {fn!r} is no distribution. Give a NumPyro distribution "
-            "class, such as dist.Normal, or a ready distribution, dist.Normal(0.0, 1.0)."
-        )
-    allowed = [p for p in inspect.signature(fn.__init__).parameters if p != "self"]
+        return one_number(argument, fn)
+    require_class(argument, fn)
+    allowed = list(inspect.signature(fn).parameters)
     wrong = [k for k in kwargs if k not in allowed]
     if wrong:
         raise TypeError(
             f"{argument}: {show(fn)} takes no {wrong}; it takes "
-            f"{[p for p in allowed if p != 'validate_args']}. Give the matching keyword "
-            f"arguments beside {show(fn)}."
+            f"{[p for p in allowed if p != 'validate_args']}. Give the matching "
+            f"keyword arguments beside {show(fn)}."
         )
     try:
-        return fn(**kwargs, **learned)
+        built = fn(**kwargs, **learned)
     except (TypeError, ValueError) as error:
-        raise type(error)(
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
             f"{argument}: {show(fn)} cannot be built from {dict(kwargs)}"
             f"{' and a learned scale' if learned else ''}: {error} Correct the "
             "keyword arguments."
         ) from error
+    return one_number(argument, built)
 
 
 def scaled_family(
@@ -165,8 +163,9 @@ def scaled_family(
             "prior learns it. Leave it out, set its prior by `lmbda_dist`, or use a "
             "fixed prior."
         )
-    names = type_of(fn).arg_constraints if isinstance(type_of(fn), type) else {}
-    if "scale" not in names:
+    cls = type(fn) if isinstance(fn, Distribution) else fn
+    require_class(argument, cls)
+    if "scale" not in cls.arg_constraints:
         raise TypeError(
             f"{argument}: {show(fn)} has no `scale` to learn. Choose a location-scale "
             "distribution (Normal, Laplace, StudentT, ...), or use a fixed prior."
@@ -174,21 +173,43 @@ def scaled_family(
     if not isinstance(fn, Distribution):
         return family(argument, fn, kwargs, default, scale=lmbda)
     family(argument, fn, kwargs, default)
-    parameters = {name: getattr(fn, name) for name in names if name != "scale"}
-    return type(fn)(**parameters, scale=lmbda * fn.scale)  # type: ignore[attr-defined]
+    parameters = {name: getattr(fn, name) for name in cls.arg_constraints}
+    return cls(**{**parameters, "scale": lmbda * parameters["scale"]})
+
+
+def require_class(argument: str, fn: Any) -> None:
+    """Raise unless `fn` is a class of distributions."""
+    if not (isinstance(fn, type) and issubclass(fn, Distribution)):
+        raise TypeError(
+            f"{argument}: {show(fn)} is no distribution. Give a NumPyro distribution "
+            "class, such as dist.Normal, or a ready one, dist.Normal(0.0, 1.0)."
+        )
+
+
+def one_number(argument: str, fn: Distribution) -> Distribution:
+    """`fn`, unless it draws vectors, which would add axes to the coefficients."""
+    if fn.event_shape:
+        raise ValueError(
+            f"{argument}: one draw of {type(fn).__name__} has shape "
+            f"{fn.event_shape}, but each coefficient is one number of its own. Give a "
+            "distribution of single numbers, or write a prior: a function of a name "
+            "and a shape."
+        )
+    return fn
 
 
 def sample_shaped(name: str, fn: Distribution, shape: Shape) -> Array:
     """Sample one event of `shape` from `fn`, whose axes are written out or none."""
-    own = len(fn.batch_shape)
-    if own and own < len(shape):
+    own = fn.batch_shape
+    lead = max(len(own) - len(shape), 0)
+    fits = all(a in (1, b) for a, b in zip(own[lead:], shape, strict=False))
+    if own and (len(own) < len(shape) or not fits):
         raise ValueError(
-            f"{name}: its distribution has shape {fn.batch_shape}, but the "
-            f"coefficients are {shape}. Broadcasting would guess which axis is meant: "
-            f"give its arguments all {len(shape)} axes, of length 1 where they are alike."
+            f"{name}: its distribution has shape {own}, but the coefficients are "
+            f"{shape}. Broadcasting would guess which axis is meant: give its "
+            f"arguments all {len(shape)} axes, of length 1 where they are alike."
         )
-    batch = fn.batch_shape[: max(own - len(shape), 0)]
-    return numpyro.sample(name, fn.expand(batch + shape).to_event(len(shape)))
+    return numpyro.sample(name, fn.expand(own[:lead] + shape).to_event(len(shape)))
 
 
 def spread(lmbda: Array, scale_shape: Shape, shape: Shape) -> Array:
@@ -198,24 +219,3 @@ def spread(lmbda: Array, scale_shape: Shape, shape: Shape) -> Array:
     return jnp.broadcast_to(
         jnp.reshape(lmbda, batch + ones + scale_shape), batch + shape
     )
-
-
-def freeze_mappings(value: Any) -> None:
-    """Replace a frozen dataclass's mappings by immutable copies, so none is shared."""
-    for field in fields(value):
-        given = getattr(value, field.name)
-        if isinstance(given, Mapping) and not isinstance(given, FrozenDict):
-            object.__setattr__(value, field.name, FrozenDict(given))
-
-
-def type_of(fn: Any) -> Any:
-    """A distribution's class, whether a class or a ready distribution is given."""
-    return type(fn) if isinstance(fn, Distribution) else fn
-
-
-def show(fn: Any) -> str:
-    """A short name for a distribution class or a ready distribution."""
-    if not isinstance(fn, Distribution):
-        return getattr(fn, "__name__", repr(fn))
-    shown = (f"{k}={getattr(fn, k, None)}" for k in type(fn).arg_constraints)
-    return f"{type(fn).__name__}({', '.join(shown)})"

@@ -19,6 +19,7 @@ class Dataset:
     rows: dict[str, np.ndarray]
     constants: dict[str, Any]
     observed: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -136,7 +137,25 @@ def complete_rows(dataset: Dataset, *, skip: bool) -> Dataset:
         return dataset
     if gaps.all():
         raise ValueError("every row has a missing value, so no row is left to fit.")
-    return replace(dataset, rows={k: v[~gaps] for k, v in dataset.rows.items()})
+    _require_whole_outcomes(dataset, gaps)
+    note = f"{int(gaps.sum())} of {n} rows have missing values and were left out."
+    rows = {k: v[~gaps] for k, v in dataset.rows.items()}
+    return replace(dataset, rows=rows, notes=(note,))
+
+
+def _require_whole_outcomes(dataset: Dataset, gaps: np.ndarray) -> None:
+    """Raise where leaving a row out would lose an outcome that was seen."""
+    outcomes = [dataset.rows[k].reshape(len(gaps), -1) for k in dataset.observed]
+    if len(outcomes) == 1:
+        return
+    missing = np.stack([np.isnan(v.astype(float)).any(axis=1) for v in outcomes])
+    partly = missing.any(axis=0) & ~missing.all(axis=0)
+    if partly.any():
+        raise ValueError(
+            f"{int(partly.sum())} rows miss some of the outcomes {dataset.observed} and "
+            "have others, which missing='skip' would lose. Leave such rows out "
+            "yourself, or fit the outcomes apart."
+        )
 
 
 def new_rows(trained: Dataset, data: Mapping[str, Any]) -> Dataset:

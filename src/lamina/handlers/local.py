@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 import jax
@@ -15,9 +16,10 @@ from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from lamina._typing import Array, Guide, Model
+from lamina.handlers.rows import num_rows_of, site_shapes
 from lamina.products import affine, lookup
 
-Call = Callable[[Mapping[str, Any]], Any]
+Call = Callable[[Any, Mapping[str, Any]], Any]
 
 LOCAL = "local reparameterization"
 
@@ -88,71 +90,108 @@ def local_sites(
     guide: Guide,
     call: Callable[[Any, Mapping[str, Any]], Any],
     rows: Mapping[str, Any],
+    others: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """site -> its estimator: local reparameterization where sound, or why it is not.
 
     A site qualifies when its guide is a Normal that no other guide site reads; when its
     value, itself and not something derived, is the coefficients of exactly one product
     linear in them, and enters nothing else; and when the log density is a sum over the
-    rows of all such products. The first two are read off the traced program, the last
-    is tested by moving rows of the products, one and two at a time, on made-up data.
+    rows of all such products. The first two are read off the traced program; the last
+    is tested on a few made-up rows, see `row_interaction`.
 
-    `call(fn, rows)` runs the model or guide on row arrays.
+    `call(fn, rows)` runs the model or guide on row arrays; `others` are further arrays
+    that it takes, of any length, whose numbers are not known yet.
     """
+    data = {**rows, **(others or {})}
+    n = num_rows_of(rows)
+    traced = site_shapes(lambda given: call(model, given), rows, n)
+    names = [
+        name
+        for name, site in traced.items()
+        if site["type"] == "sample" and not site["is_observed"]
+    ]
+    try:
+        with jax.ensure_compile_time_eval():
+            return examine(model, guide, call, data, frozenset(rows))
+    except Exception as error:
+        # made-up rows may not suit a model; then nothing is shown to be sound
+        why = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        unknown = f"{PLAIN}: the model could not be examined on made-up rows ({why})"
+        return dict.fromkeys(names, unknown)
+
+
+TEST_ROWS = 4
+PLAIN = "reparameterization"
+
+
+def examine(
+    model: Model, guide: Guide, call: Call, data: Mapping[str, Any], rows: frozenset[str]
+) -> dict[str, str]:
+    """`local_sites` by running model and guide on a few made-up rows."""
     report: dict[str, str] = {}
-    shapes = {k: (jnp.shape(v), jnp.result_type(v)) for k, v in rows.items()}
-    with jax.ensure_compile_time_eval():
-        small = {
-            k: made_up(shape, dtype, i)
-            for i, (k, (shape, dtype)) in enumerate(shapes.items())
-        }
-        q, _ = latent_values(guide, call, small)
-        _, latent = latent_values(model, call, small)
-        plain = "reparameterization"
-        for name in latent:
-            if name not in q:
-                report[name] = f"{plain}: the guide draws it through another site"
-            elif not is_normal(q[name]):
-                report[name] = f"{plain}: its guide is no mean-field Normal"
-        candidates = {k: v for k, v in latent.items() if k not in report}
-        read = guide_reads(guide, call, small, candidates)
-        uses, direct = model_uses(model, call, small, latent, candidates)
-        for name in candidates:
-            if name in read:
-                report[name] = f"{plain}: another guide site reads it"
-            elif uses.get(name, 0) == 0:
-                report[name] = f"{plain}: it enters no product linear in it"
-            elif uses[name] > 1:
-                report[name] = f"{plain}: it enters {uses[name]} products"
-            elif name in direct:
-                report[name] = f"{plain}: it enters the density outside its product"
-        kept = frozenset(k for k in candidates if k not in report)
-        reason = row_interaction(model, call, small, latent, kept) if kept else None
-        for name in kept:
-            report[name] = LOCAL if reason is None else f"{plain}: {reason}"
+    few = made_up(data, rows, TEST_ROWS, "reals", "zeros")
+    q, q_values = latent_values(guide, call, few)
+    p, latent = latent_values(model, call, few)
+    for name in p:
+        if name not in q:
+            report[name] = f"{PLAIN}: the guide draws it through another site"
+        elif type(innermost(q[name])) is not dist.Normal:
+            report[name] = f"{PLAIN}: its guide is no mean-field Normal"
+    candidates = {k: v for k, v in latent.items() if k not in report}
+    read_in_guide = densities_read(guide, call, few, q_values, candidates, Products({}))
+    watch = Products(candidates)
+    direct = densities_read(model, call, few, latent, candidates, watch)
+    for name in candidates:
+        uses = watch.uses.get(name, 0)
+        if name in read_in_guide:
+            report[name] = f"{PLAIN}: another guide site reads it"
+        elif uses == 0:
+            report[name] = f"{PLAIN}: it enters no product linear in it"
+        elif uses > 1:
+            report[name] = f"{PLAIN}: it enters {uses} products"
+        elif name in direct:
+            report[name] = f"{PLAIN}: it enters the density outside its product"
+    kept = frozenset(candidates) - set(report)
+    reason = row_interaction(model, call, data, rows, latent, kept) if kept else None
+    for name in kept:
+        report[name] = LOCAL if reason is None else f"{PLAIN}: {reason}"
     return {name: report[name] for name in latent}
 
 
-TEST_ROWS = 3
+def made_up(
+    data: Mapping[str, Any], rows: frozenset[str], n: int, floats: str, integers: str
+) -> dict[str, Array]:
+    """Arbitrary numbers in the shapes and types of `data`, with `n` entries where rows.
 
-
-def made_up(shape: tuple[int, ...], dtype: Any, index: int) -> Array:
-    """A few rows of arbitrary numbers in the shape and type of an argument's."""
-    shape = (TEST_ROWS, *shape[1:])
-    if not jnp.issubdtype(dtype, jnp.floating):
-        return jnp.zeros(shape, dtype)
-    return jax.random.normal(jax.random.PRNGKey(index), shape, dtype)
+    `floats` are "reals", "positive" or between 0 and 1 ("unit"); `integers` are "zeros",
+    which every table has, or "mixed", zeros and ones in an order of each array's own.
+    """
+    spread = {"reals": lambda v: v, "positive": jnp.exp, "unit": jax.nn.sigmoid}[floats]
+    found = {}
+    for index, (name, value) in enumerate(data.items()):
+        shape, dtype = jnp.shape(value), jnp.result_type(value)
+        shape = (n, *shape[1:]) if name in rows else shape
+        key = jax.random.PRNGKey(index)
+        if jnp.issubdtype(dtype, jnp.floating):
+            found[name] = spread(jax.random.normal(key, shape, dtype))
+        elif integers == "mixed":
+            found[name] = jax.random.bernoulli(key, shape=shape).astype(dtype)
+        else:
+            found[name] = jnp.zeros(shape, dtype)
+    return found
 
 
 def latent_values(
-    fn: Model, call: Any, rows: Mapping[str, Any]
+    fn: Model, call: Call, data: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """The distribution of every latent site, and a value drawn from it."""
     kinds: dict[str, Any] = {}
 
-    def run() -> dict[str, Array]:
+    # data are arguments here and below, so that no check of values sees made-up ones
+    def run(data: Mapping[str, Any]) -> dict[str, Array]:
         with handlers.trace() as sites, handlers.seed(rng_seed=0):
-            call(fn, rows)
+            call(fn, data)
         found = {
             k: site
             for k, site in sites.items()
@@ -161,12 +200,7 @@ def latent_values(
         kinds.update((k, site["fn"]) for k, site in found.items())
         return {k: site["value"] for k, site in found.items()}
 
-    return kinds, jax.jit(run)()
-
-
-def is_normal(fn: Any) -> bool:
-    """Whether a distribution is a Normal of independent entries."""
-    return type(innermost(fn)) is dist.Normal
+    return kinds, jax.jit(run)(data)
 
 
 def innermost(fn: Any) -> Any:
@@ -184,37 +218,20 @@ def normal_of(fn: Any) -> dist.Normal:
     )
 
 
-def guide_reads(
-    guide: Guide, call: Any, rows: Mapping[str, Any], candidates: Mapping[str, Array]
-) -> set[str]:
-    """The candidates on whose value another guide site depends."""
-
-    def flow(**values: Array) -> dict[str, Any]:
-        with handlers.trace() as sites, handlers.seed(rng_seed=0):
-            with handlers.substitute(data=values):
-                call(guide, rows)
-        return {
-            name: jax.tree.leaves(site["fn"])
-            for name, site in sites.items()
-            if site["type"] == "sample"
-        }
-
-    found = eval_provenance(flow, **candidates) if candidates else {}
-    leaves = {name: set().union(*inputs) for name, inputs in found.items() if inputs}
-    return set().union(*(inputs - {name} for name, inputs in leaves.items()))
-
-
 class Products(Messenger):
-    """Watches products whose coefficients are sampled sites: counts, hides or moves them."""
+    """Watches products whose coefficients are sampled sites: counts, and hides or moves.
+
+    Without `moves` a product is computed from `sites`' known values, so that what it
+    gives depends on its data alone; with them, each row of what it gives is moved.
+    """
 
     def __init__(
-        self, sites: Mapping[str, Any], moves: Mapping[str, Array] | None = None
-    ):
+        self, sites: Mapping[str, Array], moves: Mapping[str, Array] | None = None
+    ) -> None:
         super().__init__()
         self.sites, self.moves = sites, moves
         self.owners: dict[int, tuple[str, Array]] = {}
         self.uses: dict[str, int] = {}
-        self.operands: list[Array] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def postprocess_message(self, message: Any) -> None:
@@ -228,96 +245,155 @@ class Products(Messenger):
         name, _ = self.owners.get(id(coefficients), (None, None))
         if name is None:
             return
-        output = message["fn"](*data, jax.lax.stop_gradient(coefficients))
+        output = message["fn"](*data, self.sites[name])
         self.uses[name] = self.uses.get(name, 0) + 1
         self.shapes[name] = jnp.shape(output)
-        if self.moves is None:
-            self.operands += data
-            message["value"] = jnp.zeros_like(output)
-        else:
-            message["value"] = output + self.moves[name]
+        if self.moves is not None:
+            output = output + self.moves[name]
+        message["value"] = output
 
 
-def model_uses(
-    model: Model,
-    call: Any,
-    rows: Mapping[str, Any],
+def densities_read(
+    fn: Model,
+    call: Call,
+    data: Mapping[str, Any],
     latent: Mapping[str, Array],
     candidates: Mapping[str, Array],
-) -> tuple[dict[str, int], set[str]]:
-    """How many products each candidate enters, and which enter the density otherwise."""
-    watch: Products
+    watch: Products,
+) -> set[str]:
+    """The candidates that densities depend on, their own and hidden products apart."""
 
-    def flow(**values: Array) -> Any:
-        nonlocal watch
-        watch = Products(candidates)
+    def flow(data: Mapping[str, Any], **values: Array) -> list[Any]:
+        values = {name[1:]: value for name, value in values.items()}
         with handlers.trace() as sites, handlers.seed(rng_seed=0), watch:
             with handlers.substitute(data=values):
-                call(model, rows)
-        densities = {
-            name: (
-                jax.tree.leaves(site["fn"]),
-                site["value"] if site["is_observed"] else 0,
+                call(fn, data)
+        return [
+            (
+                site["fn"].log_prob(latent.get(name, site["value"])),
+                0.0 if site["scale"] is None else site["scale"],
             )
             for name, site in sites.items()
             if site["type"] == "sample"
-        }
-        return densities, watch.operands
+        ]
 
-    if not candidates:
-        return {}, set()
-    found = eval_provenance(flow, **latent)
-    is_leaf = lambda x: isinstance(x, frozenset)  # noqa: E731
-    reads = set().union(*jax.tree.leaves(found, is_leaf=is_leaf))
-    return watch.uses, reads
+    # a mark before each name, as sites may be called `fn` or `data`
+    marked = {f"={name}": value for name, value in candidates.items()}
+    found = eval_provenance(flow, data=dict(data), **marked)
+    inputs = set().union(*(density | scale for density, scale in found))
+    return {name[1:] for name in inputs if name != "data"}
 
 
 def row_interaction(
     model: Model,
-    call: Any,
-    rows: Mapping[str, Any],
+    call: Call,
+    data: Mapping[str, Any],
+    rows: frozenset[str],
     latent: Mapping[str, Array],
     sites: frozenset[str],
 ) -> str | None:
     """None where the log density is a sum over product rows, else why that is unclear.
 
-    A sum over rows has no mixed difference: L(a + b) - L(a) - L(b) + L(0) = 0 for moves a
-    and b of two different rows.
+    Rows of the products are moved by noise. A sum over rows has no mixed difference,
+    L(a + b) - L(a) - L(b) + L(0) = 0 for moves a and b of two rows, which is tested site
+    by site; and moving one row leaves the slope along another exactly as it was, which
+    shows an interaction however small. Several kinds of made-up data are tried, as an
+    outcome may have to be positive, and row numbers among the data must differ to matter.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
+    values = {name: latent[name] for name in sites}
+    shapes = [
+        product_shapes(model, call, data, rows, latent, values, n)
+        for n in (TEST_ROWS, TEST_ROWS + 1)
+    ]
+    if any(
+        (shapes[0][name][-2], shapes[1][name][-2]) != (TEST_ROWS, TEST_ROWS + 1)
+        for name in sites
+    ):
+        return "its product has not one row for each row of the data"
 
-    def density(moves: Mapping[str, Any]) -> Array:
-        watch = Products(sites, moves)
+    def densities(data: Mapping[str, Any], moves: Mapping[str, Array]) -> Array:
+        watch = Products(values, moves)
         with handlers.trace() as traced, handlers.seed(rng_seed=0), watch:
             with handlers.substitute(data=dict(latent)):
-                call(model, rows)
-        shapes.update(watch.shapes)
-        terms = [
-            jnp.sum(site["fn"].log_prob(site["value"]))
-            for site in traced.values()
-            if site["type"] == "sample"
-        ]
-        return sum(terms, start=jnp.zeros(()))
+                call(model, data)
+        return jnp.stack(
+            [
+                jnp.sum(site["fn"].log_prob(site["value"]))
+                for site in traced.values()
+                if site["type"] == "sample"
+            ]
+        )
 
-    jax.eval_shape(density, dict.fromkeys(sites, 0.0))
-    if any(shape[-2] != TEST_ROWS for shape in shapes.values()):
-        return "its product has not one row for each row of the data"
-    keys = jax.random.split(jax.random.PRNGKey(0), len(shapes))
-    noise = {
-        name: jax.random.normal(key, shapes[name])
-        for key, name in zip(keys, sorted(shapes), strict=True)
-    }
-    compiled = jax.jit(density)
+    @jax.jit
+    def test(
+        data: Mapping[str, Any], noise: Mapping[str, Array]
+    ) -> tuple[Array, Array, Array]:
+        """Whether all is finite, the largest mixed difference, the largest cross slope."""
 
-    def move(*which: int) -> float:
-        chosen = jnp.isin(jnp.arange(TEST_ROWS), jnp.array(which, int))[:, None]
-        return float(compiled({k: jnp.where(chosen, v, 0.0) for k, v in noise.items()}))
+        def move(chosen: Array) -> dict[str, Array]:
+            return {k: v * chosen[:, None] for k, v in noise.items()}
 
-    start, alone = move(), [move(row) for row in range(TEST_ROWS)]
-    for a in range(TEST_ROWS):
-        for b in range(a):
-            mixed = move(a, b) - alone[a] - alone[b] + start
-            size = 1.0 + abs(start) + abs(alone[a]) + abs(alone[b])
-            if not abs(mixed) <= 1e-4 * size:  # NaN is no proof either
-                return "rows may interact after its product"
+        one = jnp.eye(TEST_ROWS)
+        a, b = jnp.triu_indices(TEST_ROWS, 1)
+        level = jax.vmap(lambda chosen: densities(data, move(chosen)))
+        start, alone, both = level(0 * one[:1]), level(one), level(one[a] + one[b])
+        mixed = both - alone[a] - alone[b] + start
+        size = 1.0 + abs(both) + abs(alone[a]) + abs(alone[b]) + abs(start)
+
+        def change(row: Array) -> Array:
+            """How the slopes along the other rows change with a move of this row."""
+            towards = move(row)
+
+            def along(moves: Mapping[str, Array]) -> Array:
+                slopes = jax.grad(lambda m: densities(data, m).sum())(moves)
+                return sum(
+                    (jnp.sum(slopes[k] * towards[k]) for k in slopes), jnp.zeros(())
+                )
+
+            found = jax.grad(along)(dict(noise))
+            return jnp.stack(
+                [jnp.max(abs(v) * (1.0 - row)[:, None]) for v in found.values()]
+            ).max()
+
+        cross = jax.vmap(change)(one)
+        finite = jnp.isfinite(mixed).all() & jnp.isfinite(cross).all()
+        return finite, jnp.max(abs(mixed) / size), jnp.max(cross)
+
+    tested = False
+    for trial, (floats, integers) in enumerate(
+        product(("reals", "positive", "unit"), ("zeros", "mixed"))
+    ):
+        few = made_up(data, rows, TEST_ROWS, floats, integers)
+        keys = jax.random.split(jax.random.PRNGKey(trial), len(sites))
+        noise = {
+            name: jax.random.normal(key, shapes[0][name])
+            for key, name in zip(keys, sorted(sites), strict=True)
+        }
+        finite, mixed, cross = test(few, noise)
+        if finite and (mixed > 1e-4 or cross > 0.0):
+            return "rows interact after its product"
+        tested = tested or bool(finite)
+    if not tested:
+        return "no made-up rows give a finite density, so rows may interact"
     return None
+
+
+def product_shapes(
+    model: Model,
+    call: Call,
+    data: Mapping[str, Any],
+    rows: frozenset[str],
+    latent: Mapping[str, Array],
+    values: Mapping[str, Array],
+    n: int,
+) -> dict[str, tuple[int, ...]]:
+    """The shape of what each product gives at `n` rows."""
+    watch = Products(values)
+
+    def run(data: Mapping[str, Any]) -> None:
+        with handlers.seed(rng_seed=0), watch:
+            with handlers.substitute(data={k: latent[k] for k in values}):
+                call(model, data)
+
+    jax.eval_shape(run, made_up(data, rows, n, "reals", "zeros"))
+    return watch.shapes

@@ -34,7 +34,7 @@ class preflight(Messenger):
         self.seen: dict[str, str] = {}
 
     def process_message(self, message: Any) -> None:
-        kind, name = message["type"], message["name"] if "name" in message else ""
+        kind, name = message["type"], message.get("name", "")
         if kind not in ("sample", "deterministic"):
             return
         if name in self.seen:

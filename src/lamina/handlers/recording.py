@@ -9,7 +9,7 @@ import numpyro
 from numpyro.primitives import Messenger
 
 from lamina._typing import Array, Model
-from lamina.effects import Prediction
+from lamina.effects import Prediction, random_key
 
 
 class record_terms(Messenger):
@@ -38,7 +38,7 @@ class predicting(Messenger):
     """Tell layers and links that this is a prediction, with its key and number of rows.
 
     `key` is the draw's: unseen levels are drawn from it by site and code, so that every
-    chunk of rows agrees on them.
+    chunk of rows agrees on them. Without it they are drawn from the seed handler.
     """
 
     def __init__(
@@ -49,8 +49,9 @@ class predicting(Messenger):
         num_rows: int | None = None,
     ) -> None:
         super().__init__(fn)
-        self.answer = Prediction(key, num_rows)
+        self.key, self.num_rows = key, num_rows
 
     def process_message(self, message: Any) -> None:
         if message["type"] == "prediction":
-            message["value"] = self.answer
+            key = random_key() if self.key is None else self.key
+            message["value"] = Prediction(key, self.num_rows)

@@ -25,6 +25,15 @@ class Arguments:
         return fn(*args, **kwargs)
 
     @property
+    def unknown(self) -> dict[str, Any]:
+        """The arguments without rows whose numbers are not known while JAX traces."""
+        return {
+            str(i): leaf
+            for i, leaf in enumerate(self.leaves)
+            if isinstance(leaf, jax.core.Tracer) and str(i) not in self.rows
+        }
+
+    @property
     def num_rows(self) -> int:
         return next(iter(jnp.shape(value)[0] for value in self.rows.values()))
 

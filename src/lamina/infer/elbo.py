@@ -175,7 +175,9 @@ class LocalReparameterization_ELBO(TraceMeanField_ELBO):
         shapes = tuple((jnp.shape(v)[1:], str(jnp.result_type(v))) for v in data.leaves)
         key = (unwrapped(model), unwrapped(guide), data.tree, shapes)
         if key not in self._reports:
-            self._reports[key] = local_sites(model, guide, data.call, data.rows)
+            self._reports[key] = local_sites(
+                model, guide, data.call, data.rows, data.unknown
+            )
         return self._reports[key]
 
 

@@ -66,7 +66,7 @@ class _Constrain(Messenger):
         self.values = values
 
     def process_message(self, message: Any) -> None:
-        name = message["name"] if "name" in message else None
+        name = message.get("name", "")
         if name not in self.values:
             return
         if message["type"] == "param":
@@ -151,7 +151,7 @@ def _maximise(
         if site["type"] == "sample" and not site["is_observed"]
     }
     params = {k: site["value"] for k, site in found.items() if site["type"] == "param"}
-    notes = ()
+    notes: tuple[str, ...] = ()
     if float(slope) > 1e-3:
         notes = (
             f"the slope at the end is {float(slope):.2g} a row, not zero: the maximum "

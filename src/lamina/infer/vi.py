@@ -66,8 +66,8 @@ def vi(
     """Fit a guide to random minibatches, and draw from it.
 
     Adam runs at `learning_rate` until the loss lies on a plateau, then at 0.3 of that
-    rate, and so on until a lower rate no longer lowers the plateau; the last stage goes on
-    and its iterates are averaged. `num_steps` is the most in all. With an `optimizer` of
+    rate, and so on until a lower rate no longer lowers the plateau. Two finer rates follow,
+    and the average of the iterates at the last one is the result. `num_steps` is the most in all. With an `optimizer` of
     your own, exactly `num_steps` are run, without stages or average.
 
     `guide` is "mean_field", "full_rank", "low_rank" or "flow", an automatic guide's class
@@ -132,8 +132,8 @@ def run_stages(
     final = max(
         AVERAGED_STEPS, 0 if loop.full else AVERAGED_EPOCHS * loop.order.batches
     )
-    final = min(_multiple(loop.grid, final), _multiple(loop.grid, max(most // 2, 1)))
-    stages = max(most - final, window)
+    final = min(_multiple(loop.grid, final), _multiple(loop.grid, max(most // 4, 1)))
+    stages = max(most - 2 * final, window)
     losses: list[np.ndarray] = []
     level: tuple[float, float] | None = None
     settled = False
@@ -147,9 +147,7 @@ def run_stages(
         return new
 
     for stage in range(MOST_STAGES):
-        state = with_optimizer_state(
-            state, lambda s, k=stage: s.at_rate(rate * DECAY**k)
-        )
+        state = with_optimizer_state(state, at_rate(rate * DECAY**stage))
         before, after = go(window), go(window)
         while lower(before, after) and sum(map(len, losses)) + window <= stages:
             before, after = after, go(window)
@@ -160,10 +158,13 @@ def run_stages(
         level = now
         if settled or sum(map(len, losses)) >= stages:
             break
+    for finer in (1, 2):
+        state = with_optimizer_state(state, at_rate(rate * DECAY ** (stage + finer)))
+        go(_multiple(loop.grid, final // 2))
     state = with_optimizer_state(state, lambda s: s.start_average())
     go(final)
     bar.total = sum(map(len, losses))
-    notes = ()
+    notes: tuple[str, ...] = ()
     if not settled:
         notes = (
             f"the loss was still falling after {sum(map(len, losses))} steps: raise "
@@ -201,17 +202,23 @@ class Averaged(NamedTuple):
 
     inner: Any
     average: Any
-    count: Array
-
-    def at_rate(self, rate: float) -> Averaged:
-        """The same at another learning rate."""
-        known = self.inner.hyperparams["learning_rate"]
-        rates = {**self.inner.hyperparams, "learning_rate": jnp.full_like(known, rate)}
-        return self._replace(inner=self.inner._replace(hyperparams=rates))
+    averaged_steps: Array
 
     def start_average(self) -> Averaged:
         """The same with an average that starts over."""
-        return self._replace(count=jnp.zeros_like(self.count))
+        return self._replace(averaged_steps=jnp.zeros_like(self.averaged_steps))
+
+
+def at_rate(rate: float) -> Callable[[Averaged], Averaged]:
+    """A change of the optimizer's state to another learning rate."""
+
+    def change(state: Averaged) -> Averaged:
+        known = state.inner.hyperparams
+        rates = {"learning_rate": jnp.full_like(known["learning_rate"], rate)}
+        inner = state.inner._replace(hyperparams={**known, **rates})
+        return state._replace(inner=inner)
+
+    return change
 
 
 def averaged(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -223,7 +230,7 @@ def averaged(inner: optax.GradientTransformation) -> optax.GradientTransformatio
 
     def update(grads: Any, state: Averaged, params: Any = None) -> tuple[Any, Averaged]:
         updates, after = inner.update(grads, state.inner, params)
-        count = state.count + 1
+        count = state.averaged_steps + 1
         average = jax.tree.map(
             lambda a, p, u: a + (p + u - a) / count, state.average, params, updates
         )

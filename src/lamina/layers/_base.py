@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from numpyro.distributions import HalfNormal, Normal
+from numpyro.distributions import Distribution, HalfNormal, Normal
 
 from lamina import effects
 from lamina._checks import as_columns, one_size, positive_size
-from lamina._typing import Array, Family, Prior, Shape, comparable
-from lamina.priors import (
-    LOC,
-    STANDARD,
-    UNIT_SCALE,
-    Adaptive,
-    Fixed,
-    freeze_mappings,
-    show,
-)
+from lamina._typing import Array, Family, Prior, Shape, Value, show
+from lamina.priors import LOC, STANDARD, UNIT_SCALE, Adaptive, Fixed
 
 DISTRIBUTIONS = ("lmbda_dist", "coef_dist", "coef_kwargs", "lmbda_kwargs")
 SIZES = ("units", "low_rank_dim", "num_categories", "embedding_dim")
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class BLayer:
+class BLayer(Value):
     """A prior times a product: subclass it for a layer of your own.
 
     A subclass is a frozen dataclass whose fields are its constructor. Its call takes a
@@ -42,7 +34,7 @@ class BLayer:
                 beta = self.coefficients(name, (x.shape[1], self.units))
                 return term(name, product(affine, x**2, beta))
 
-    Layers hold no arrays: they are immutable, hashable, and equal when their fields are.
+    Layers hold no data: they are immutable, hashable, and equal when their fields are.
 
     Raises: at construction, for sizes and distribution arguments that cannot be meant.
     """
@@ -59,26 +51,30 @@ class BLayer:
                 f"takes distributions. The empty parentheses are missing: "
                 f"{cls}()({first!r}, ...)."
             )
-        freeze_mappings(self)
+        super().__post_init__()
         for name in SIZES:
             size = getattr(self, name, None)
             if size is not None:
                 positive_size(type(self).__name__, name, size)
-        changed = self._changed(DISTRIBUTIONS)
-        if self.prior is not None and changed:
-            raise ValueError(
-                f"{type(self).__name__}: `prior` is given together with "
-                f"{sorted(changed)}. A prior holds its own distributions: give one or "
-                "the other."
-            )
-        if self.prior is not None and not callable(self.prior):
-            raise TypeError(
-                f"{type(self).__name__}: `prior` is {self.prior!r}, which cannot be "
-                "called with a name and a shape. Give a prior such as Adaptive() or "
-                "Fixed()."
-            )
+        if self.prior is not None:
+            self._require_prior(self.prior)
         resolved = self.default_prior() if self.prior is None else self.prior
         object.__setattr__(self, "_resolved", resolved)
+
+    def _require_prior(self, prior: Any) -> None:
+        """Raise unless `prior` is one, and the layer's only one."""
+        given = sorted(self.changed().keys() & set(DISTRIBUTIONS))
+        if given:
+            raise ValueError(
+                f"{type(self).__name__}: `prior` is given together with {given}. A "
+                "prior holds its own distributions: give one or the other."
+            )
+        if isinstance(prior, type | Distribution) or not callable(prior):
+            raise TypeError(
+                f"{type(self).__name__}: `prior` is {show(prior)}, which cannot be "
+                "called with a name and a shape. Give a prior such as Adaptive() or "
+                "Fixed(), which take distributions."
+            )
 
     def default_prior(self) -> Prior:
         """The prior where `prior=` is not given."""
@@ -130,37 +126,10 @@ class BLayer:
             )
         return f"{type(self).__name__} {name!r}"
 
-    def _changed(self, names: tuple[str, ...] | None = None) -> dict[str, Any]:
-        """The fields that differ from their defaults."""
-        return {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if (names is None or f.name in names)
-            and (f.default is MISSING or getattr(self, f.name) != f.default)
-        }
-
-    def _key(self) -> tuple[Any, ...]:
-        return (type(self), *(comparable(getattr(self, f.name)) for f in fields(self)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, BLayer):
-            return NotImplemented
-        return self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __repr__(self) -> str:
-        shown = (
-            f"{k}={show(v) if k.endswith('_dist') else repr(v)}"
-            for k, v in self._changed().items()
-        )
-        return f"{type(self).__name__}({', '.join(shown)})"
-
 
 @dataclass(frozen=True, repr=False, eq=False)
 class AdaptiveForm(BLayer):
-    """A layer whose coefficients share learned scales, unless `prior=` says otherwise."""
+    """A layer whose coefficients share learned scales, unless `prior=` is given."""
 
     lmbda_dist: Family = HalfNormal
     coef_dist: Family = Normal
@@ -175,7 +144,7 @@ class AdaptiveForm(BLayer):
 
 @dataclass(frozen=True, repr=False, eq=False)
 class FixedForm(BLayer):
-    """A layer whose coefficients have a known distribution, unless `prior=` is given."""
+    """A layer whose coefficients have a known prior, unless `prior=` is given."""
 
     coef_dist: Family = Normal
     coef_kwargs: Mapping[str, Any] = STANDARD

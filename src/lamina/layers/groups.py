@@ -1,7 +1,8 @@
-"""Group layers: one row of coefficients for each category, with a say on unseen ones."""
+"""Group layers: a row of coefficients for each category, and for unseen ones."""
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from numpyro.primitives import Messenger
 
 from lamina import effects
 from lamina._checks import as_codes, concrete
-from lamina._typing import Array, Shape
+from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.products import lookup
@@ -50,49 +51,67 @@ class GroupForm(AdaptiveForm):
         allowed = asked is not None and self.unseen != "error"
         codes = as_codes(self.label(name), x, c, unseen=allowed)
         self.outside_rows(name, codes.shape[0])
-        with RememberSites() as values:
+        with RememberSites() as sites:
             table = self.coefficients(name, (c, m), "theta", scale_shape=())
         output = product(lookup, codes, table)
         if asked is None or not allowed or none_negative(x):
             return term(name, output)
-        if self.unseen == "zero" or asked.key is None:
+        if self.unseen == "zero":
             fresh = jnp.zeros_like(output)
         else:
-            fresh = self.unseen_rows(asked.key, name, table.shape[-2:], values, codes)
+            fresh = self.unseen_rows(asked.key, name, table, sites, codes)
         return term(name, jnp.where((codes < 0)[:, None], fresh, output))
 
     def unseen_rows(
         self,
-        key: Array,
+        key: Array | None,
         name: str,
-        shape: Shape,
-        values: dict[str, Array],
+        table: Array,
+        sites: RememberSites,
         codes: Array,
     ) -> Array:
         """A draw from the prior for each code, given what all levels share.
 
         The prior runs once more out of sight of the stack. Sites whose shape does not
-        grow with the number of levels keep this draw's value, so a learned scale is the
-        posterior's; the rest are new, one draw to a code, the same in any chunk of rows.
+        grow with the number of levels keep this draw's value, so a learned scale is
+        the posterior's; the rest are new, one draw to a code, the same in any chunk of
+        rows.
         """
-        rows = 2 if shape[0] == 1 else 1
-        key = jax.random.fold_in(key, zlib.crc32(name.encode()) & 0x7FFFFFFF)
+        if key is None:
+            raise ValueError(
+                f"{self.label(name)}: levels that were not fitted are drawn, and there "
+                "is no key to draw them with. Run the model under "
+                "numpyro.handlers.seed, give `predicting` a key, or set unseen='zero'."
+            )
+        *replicates, c, m = table.shape
+        key = jax.random.fold_in(key, zlib.crc32(sites.outer_name.encode()))
+        rows = 2 if c == 1 else 1  # another number of levels, so that shapes tell
 
-        def shared(message: dict[str, Any]) -> Array | None:
-            value = values.get(message["name"])
-            kept = value is not None and jnp.shape(value) == message["fn"].shape()
-            return value if kept else None
+        def one_level(key: Array, values: dict[str, Array], code: Array) -> Array:
+            def shared(message: dict[str, Any]) -> Array | None:
+                value = values.get(message["name"])
+                kept = value is not None and jnp.shape(value) == message["fn"].shape()
+                return value if kept else None
 
-        def one_level(code: Array) -> Array:
             fresh = handlers.seed(rng_seed=jax.random.fold_in(key, code))
             known = handlers.substitute(substitute_fn=shared)
             with handlers.block(), fresh, known:
-                table = self.coefficients(
-                    name, (rows, shape[1]), "theta", scale_shape=()
-                )
-            return table[0]
+                again = self.coefficients(name, (rows, m), "theta", scale_shape=())
+            return again[0]
 
-        return jax.vmap(one_level)(jnp.maximum(-codes, 0).astype(jnp.uint32))
+        draw = jax.vmap(one_level, (None, None, 0))
+        index = jnp.maximum(-codes, 0).astype(jnp.uint32)
+        if not replicates:
+            return draw(key, sites.values, index)
+        # sites in plates of replicates have the plates' axes in front
+        many = math.prod(replicates)
+        values = {
+            k: jnp.reshape(v, (many, *jnp.shape(v)[len(replicates) :]))
+            for k, v in sites.values.items()
+        }
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(many))
+        fresh = jax.vmap(draw, (0, 0, None))(keys, values, index)
+        return jnp.reshape(fresh, (*replicates, *fresh.shape[1:]))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -112,7 +131,8 @@ class EmbeddingLayer(GroupForm):
     Raises: TypeError for codes that are not integers, ValueError for codes past the
     table or negative where they may not be. `num_categories` and `embedding_dim` are
     given once, in the constructor or the call.
-    Source: Gelman and Hill (2007), Data Analysis Using Regression, chapter 12, for m = 1.
+    Source: Gelman and Hill (2007), Data Analysis Using Regression, chapter 12, for
+    m = 1.
     """
 
     _: KW_ONLY
@@ -153,20 +173,28 @@ class RandomEffectsLayer(GroupForm):
 
 
 class RememberSites(Messenger):
-    """name -> value, by the names used inside: scopes rename a message on its way up."""
+    """name -> value, by the names used inside: scopes rename a message on its way up.
 
-    def __enter__(self) -> dict[str, Array]:
+    Other handlers may also rewrite a message, as reparameterization does, so the name
+    used inside is kept here and not on the message.
+    """
+
+    def __enter__(self) -> RememberSites:
         super().__enter__()
         self.values: dict[str, Array] = {}
-        return self.values
+        self.outer_name = ""
+        self._names: dict[int, str] = {}
+        return self
 
     def process_message(self, message: Any) -> None:
         if message["type"] == "sample":
-            message["inner_name"] = message["name"]
+            self._names[id(message)] = message["name"]
 
     def postprocess_message(self, message: Any) -> None:
-        if message["type"] == "sample" and "inner_name" in message:
-            self.values[message["inner_name"]] = message["value"]
+        name = self._names.pop(id(message), None)
+        if name is not None:
+            self.values[name] = message["value"]
+            self.outer_name = message["name"]
 
 
 def none_negative(x: Any) -> bool:
