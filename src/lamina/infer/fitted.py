@@ -37,8 +37,13 @@ class Fitted:
 
 def map_draws(fn: Callable[..., Any], draws: Mapping[str, Array], *more: Array) -> Any:
     """`fn(draw, *more)` for each of S draws, a few at a time."""
+    count = len(jax.tree.leaves((draws, more))[0])
+    # a divisor leaves no remainder, which would be compiled on its own
+    size = max(k for k in range(1, DRAWS_AT_ONCE + 1) if count % k == 0)
     return lax.map(
-        lambda a: fn(a[0], *a[1:]), (dict(draws), *more), batch_size=DRAWS_AT_ONCE
+        lambda a: fn(a[0], *a[1:]),
+        (dict(draws), *more),
+        batch_size=size if 4 * size > DRAWS_AT_ONCE else DRAWS_AT_ONCE,
     )
 
 

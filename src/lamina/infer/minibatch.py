@@ -32,8 +32,8 @@ class BlockOrder:
 
     @property
     def width(self) -> int:
-        """Rows in a block: the largest divisor of the batch near a 32nd of it."""
-        most = min(max(self.batch_size // 32, 16), max(self.batch_size // 4, 1))
+        """Rows in a block: a divisor of the batch, near an eighth of it."""
+        most = min(max(self.batch_size // 8, 16), max(self.batch_size // 4, 1))
         return max(w for w in range(1, most + 1) if self.batch_size % w == 0)
 
     @property
@@ -85,7 +85,14 @@ def take_blocks(
     """The rows of the blocks that begin at `starts`, one after another."""
 
     def take(array: Array) -> Array:
-        picked = jax.vmap(lambda s: lax.dynamic_slice_in_dim(array, s, width))(starts)
+        last = tuple(range(1, array.ndim + 1))
+        picked = lax.gather(
+            array,
+            starts[:, None],
+            lax.GatherDimensionNumbers(last, (), (0,)),
+            slice_sizes=(width, *array.shape[1:]),
+            mode=lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+        )
         return picked.reshape(-1, *array.shape[1:])
 
     return {name: take(array) for name, array in rows.items()}

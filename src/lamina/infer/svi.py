@@ -16,15 +16,22 @@ import numpy as np
 from jax import lax, random
 from numpyro.infer import SVI
 from numpyro.infer.svi import SVIRunResult, SVIState
+from numpyro.primitives import Messenger
 from tqdm.auto import tqdm
 
 from lamina._checks import positive_size
 from lamina._typing import Array, Seed
-from lamina.handlers.rows import num_rows_of, row_weights
-from lamina.infer.elbo import ordered, require_weightable, weigh_rows
+from lamina.handlers.rows import num_rows_of
+from lamina.infer.elbo import (
+    LocalReparameterization_ELBO,
+    for_batches,
+    require_weightable,
+    weigh_rows,
+)
+from lamina.infer.hoist import hoist
 from lamina.infer.minibatch import BlockOrder, take_blocks
 
-ROWS_BETWEEN_CHECKS = 131_072
+ROWS_BETWEEN_CHECKS = 524_288
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,11 @@ def svi_run_batched(
     Source: Hoffman, Blei, Wang and Paisley (2013), Stochastic Variational Inference.
     """
     _refuse_collisions(svi.model)
+    rule = Plateau() if early_stopping is True else early_stopping
+    if rule and not isinstance(rule, Plateau):
+        raise TypeError(
+            f"early_stopping is {early_stopping!r}; give True, False or a Plateau."
+        )
     key = as_key(rng_key)
     init_key, order_key = random.split(key)
     loop = MinibatchLoop(
@@ -98,14 +110,17 @@ def svi_run_batched(
         chunk_steps=chunk_steps,
     )
     steps = _length(num_steps, num_epochs, loop.order.batches)
-    rule = Plateau() if early_stopping is True else early_stopping
-    state = loop.init(init_key) if init_state is None else init_state
+    state = init_state
+    if state is None or svi.constrain_fn is None:
+        start = loop.init(init_key)  # readies the guide too, where a run goes on
+        state = start if init_state is None else init_state
     losses = np.empty(0, np.float32)
     with progress(steps, progress_bar) as bar:
         try:
             while len(losses) < steps:
-                state, new = loop.advance(state, min(loop.grid, steps - len(losses)))
-                losses = np.concatenate([losses, new])
+                later, new = loop.advance(state, min(loop.grid, steps - len(losses)))
+                # together, so that Ctrl-C finds losses of the steps that state has
+                state, losses = later, np.concatenate([losses, new])
                 bar.set_postfix_str(f"loss {new.mean():.6g}", refresh=False)
                 bar.update(len(new))
                 if rule and rule.reached(losses):
@@ -122,8 +137,8 @@ def svi_run_batched(
 class MinibatchLoop:
     """Steps of an SVI object on minibatches, compiled in chunks.
 
-    A step is a function of the state and of its number in the run alone, so the result
-    does not depend on how the steps are cut into chunks.
+    A step is a function of the state, which counts the steps before it, so the result
+    does not depend on how the steps are cut into chunks or runs.
     """
 
     def __init__(
@@ -139,6 +154,7 @@ class MinibatchLoop:
         positive_size("minibatches", "batch_size", batch_size)
         if chunk_steps is not None:
             positive_size("minibatches", "chunk_steps", chunk_steps)
+        _refuse_reserved({**rows, **(constants or {})})
         rows = {name: _row_array(name, value) for name, value in rows.items()}
         self.num_rows = num_rows_of(rows)
         if self.num_rows == 0:
@@ -148,7 +164,6 @@ class MinibatchLoop:
         self.full = self.batch_size == self.num_rows
         self.grid = int(np.clip(ROWS_BETWEEN_CHECKS // self.batch_size, 20, 500))
         self.chunk_steps = chunk_steps or self.grid
-        self.steps_done = 0
         self.user_svi = svi
         arrays, others = arrays_apart(constants or {})
         self._arrays, self._others = arrays, others
@@ -168,24 +183,21 @@ class MinibatchLoop:
         """`steps` further steps: the new state and their losses."""
         if self._chunk is None:
             self._chunk = self._compile()
-            # donated buffers are gone afterwards, and the guide may hold these
-            state = jax.tree.map(jnp.array, state)
-        done, losses = 0, []
+        first, done, losses = int(state.optim_state[0]), 0, []
         while done < steps:
             take = min(self.chunk_steps, steps - done)
-            starts = jnp.asarray(self._starts(take))
+            starts = jnp.asarray(self._starts(first + done, take))
             state, some = self._chunk(state, self._rows, self._arrays, starts)
             losses.append(some)
             done += take
-            self.steps_done += take
         found = np.concatenate([np.asarray(some) for some in losses])
-        self._require_finite(found)
+        _require_finite(found, first)
         return state, found
 
-    def _starts(self, steps: int) -> np.ndarray:
+    def _starts(self, first: int, steps: int) -> np.ndarray:
         if self.full:
-            return np.zeros((steps, 0), np.int32)
-        return self.order.starts(self.steps_done, steps)
+            return np.zeros((steps, 1), np.int32)
+        return self.order.starts(first, steps)
 
     def _batch(self) -> dict[str, Array]:
         return {k: v[: self.batch_size] for k, v in self._rows.items()}
@@ -196,14 +208,15 @@ class MinibatchLoop:
     def _weigh(self) -> SVI:
         """The user's SVI with its rows weighted, once, and its sum in order."""
         svi = copy.copy(self.user_svi)
-        svi.loss = ordered(svi.loss)
-        weighed = getattr(svi.loss, "weighs_rows", False) or any(
-            isinstance(fn, row_weights) for fn in (svi.model, svi.guide)
-        )
-        if self.full or weighed:
+        svi.loss = for_batches(svi.loss, self.num_rows, self.batch_size)
+        fixed = {**self._constants(), **svi.static_kwargs}
+        if isinstance(svi.loss, LocalReparameterization_ELBO):
+            svi.loss.prepare(svi.model, svi.guide, **self._batch(), **fixed)
+        if self.full:
             return svi
         require_weightable(svi.loss)
-        fixed = {**self._constants(), **svi.static_kwargs}
+        if getattr(svi.loss, "weighs_rows", False):
+            return svi
         svi.model, svi.guide = weigh_rows(
             svi.model,
             svi.guide,
@@ -215,7 +228,7 @@ class MinibatchLoop:
 
     def _compile(self) -> Callable[..., Any]:
         svi, width, full = self._weigh(), self.order.width, self.full
-        others = self._others
+        others = {**self._others, **svi.static_kwargs}
 
         def chunk(
             state: SVIState,
@@ -223,24 +236,61 @@ class MinibatchLoop:
             arrays: Mapping[str, Array],
             starts: Array,
         ) -> tuple[SVIState, Array]:
+            def batch(here: Array) -> Mapping[str, Array]:
+                return rows if full else take_blocks(rows, here, width)
+
+            def loss(key: Array, params: Any, batch: Any, arrays: Any) -> Array:
+                params = svi.constrain_fn(params)
+                data = {**batch, **arrays, **others}
+                return svi.loss.loss(key, params, svi.model, svi.guide, **data)
+
             def step(state: SVIState, here: Array) -> tuple[SVIState, Array]:
-                batch = rows if full else take_blocks(rows, here, width)
-                return svi.update(state, **batch, **arrays, **others)
+                return svi.update(state, **batch(here), **arrays, **self._others)
 
-            return lax.scan(step, state, starts)
+            def group(state: SVIState, here: Array) -> tuple[SVIState, Array]:
+                """Some steps, their noise drawn together: the numbers are `step`'s."""
+                rng_key, keys = lax.scan(_next_key, state.rng_key, None, len(here))
 
-        return jax.jit(chunk, donate_argnums=0)
+                def late(optim: Any, drawn: Any) -> tuple[Any, Array]:
+                    noise, start = drawn
+                    args = (batch(start), arrays)
+                    (value, _), optim = svi.optim.eval_and_update(
+                        lambda params: (parts.rest(noise, params, *args), None), optim
+                    )
+                    return optim, value
 
-    def _require_finite(self, losses: np.ndarray) -> None:
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if bad.size:
-            step = self.steps_done - len(losses) + int(bad[0])
-            raise FloatingPointError(
-                f"the loss is {losses[bad[0]]} at step {step}. Likely causes: a learning "
-                "rate that is too large (try a tenth), data on very different scales "
-                "(standardise them), NaN or a category code outside its table in the "
-                "data, or an outcome outside its distribution's support."
-            )
+                noise = jax.vmap(parts.noise)(keys)
+                optim, losses = lax.scan(late, state.optim_state, (noise, here))
+                return SVIState(optim, None, rng_key), losses
+
+            if state.mutable_state is not None:
+                return lax.scan(step, state, starts)
+            params = svi.optim.get_params(state.optim_state)
+            parts = hoist(loss, state.rng_key, params, batch(starts[0]), arrays)
+            ahead = parts.steps_ahead(len(starts))
+            groups = starts.reshape(-1, ahead, *starts.shape[1:])
+            state, losses = lax.scan(group, state, groups)
+            return state, losses.reshape(-1)
+
+        # not donated: after Ctrl-C the state from before the chunk is what there is
+        return jax.jit(chunk)
+
+
+def _next_key(key: Array, _: None) -> tuple[Array, Array]:
+    """The key of the step after, and of this one, as `SVI.update` splits them."""
+    after, now = random.split(key)
+    return after, now
+
+
+def _require_finite(losses: np.ndarray, first_step: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        raise FloatingPointError(
+            f"the loss is {losses[bad[0]]} at step {first_step + int(bad[0])}. Likely "
+            "causes: a learning rate that is too large (try a tenth), data on very "
+            "different scales (standardise them), NaN or a category code outside its "
+            "table in the data, or an outcome outside its distribution's support."
+        )
 
 
 def progress(steps: int, shown: bool | None) -> tqdm:
@@ -274,9 +324,10 @@ def _row_array(name: str, value: Any) -> Any:
             f"`{name}` is {value!r}, a single value, but every data argument has rows. "
             "Pass it in constants={...}."
         )
-    if array.dtype == object:
+    if not isinstance(array, jax.Array) and array.dtype.kind not in "biufc":
         raise TypeError(
-            f"`{name}` holds Python objects, not numbers. Encode it as numbers first."
+            f"`{name}` holds {array.dtype}, not numbers. Encode it first, for example "
+            "categories by np.unique(..., return_inverse=True)."
         )
     return array
 
@@ -303,6 +354,8 @@ def _length(num_steps: int | None, num_epochs: int | None, batches: int) -> int:
 
 def _refuse_collisions(model: Callable[..., Any]) -> None:
     """An option would silently swallow a model's argument of the same name."""
+    while isinstance(model, Messenger):
+        model = model.fn
     try:
         taken = set(inspect.signature(model).parameters)
     except (TypeError, ValueError):
@@ -314,4 +367,26 @@ def _refuse_collisions(model: Callable[..., Any]) -> None:
             f"the model's arguments {both} have the names of options of "
             "svi_run_batched, which would take their place. Rename them, or use "
             "lamina.fit, which takes data as a mapping."
+        )
+
+
+RESERVED = {
+    "forward_mode_differentiation",
+    "guide",
+    "init_params",
+    "model",
+    "param_map",
+    "rng_key",
+    "self",
+    "svi_state",
+}
+"""Arguments that NumPyro's own functions take beside the model's."""
+
+
+def _refuse_reserved(arguments: Mapping[str, Any]) -> None:
+    both = sorted(RESERVED & set(arguments))
+    if both:
+        raise ValueError(
+            f"the model's arguments {both} have names that NumPyro's SVI keeps for "
+            "itself, so they would not reach the model. Rename them."
         )

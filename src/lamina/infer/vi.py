@@ -27,7 +27,7 @@ from lamina._checks import positive_size
 from lamina._typing import Array, Guide, Model
 from lamina.handlers.centering import noncentered as noncenter
 from lamina.infer.elbo import LocalReparameterization_ELBO, OrderedTrace_ELBO
-from lamina.infer.fitted import Fitted, map_draws
+from lamina.infer.fitted import Fitted
 from lamina.infer.svi import MinibatchLoop, as_int, progress
 
 GUIDES: dict[str, type[AutoGuide]] = {
@@ -94,7 +94,7 @@ def vi(
     batch = min(n, batch_size or (n if n <= FULL_BATCH_ROWS else BATCH))
     data = {**rows, **constants}
     model = noncenter(model, noncentered, **data)
-    guide = make_guide(guide, model, data)
+    given, guide = guide, make_guide(guide, model, data)
     loss = make_loss(estimator, guide, num_particles, batch)
     init_key, order_key, draw_key = random.split(key, 3)
     own = optimizer is None
@@ -103,7 +103,8 @@ def vi(
     loop = MinibatchLoop(
         svi, rows, constants=constants, batch_size=batch, seed=as_int(order_key)
     )
-    state = loop.init(init_key)
+    ours = isinstance(guide, AutoGuide) and guide is not given
+    state = compiled_start(loop, svi, init_key) if ours else loop.init(init_key)
     with progress(num_steps, progress_bar) as bar:
         if own:
             run = Stages(loop, learning_rate, num_steps, averaged_epochs, bar)
@@ -318,6 +319,29 @@ def require_arguments(
         ) from error
 
 
+def compiled_start(loop: MinibatchLoop, svi: SVI, key: Array) -> SVIState:
+    """The first state in one compilation, where NumPyro compiles every operation.
+
+    An automatic guide keeps what it learns of the model while it is set up; set up inside
+    a compiled function, its arrays have to be put back afterwards.
+    """
+    guide = svi.guide
+
+    def run(key: Array) -> tuple[SVIState, Any]:
+        return loop.init(key), (guide._init_locs, getattr(guide, "_init_latent", None))
+
+    state, (locations, latent) = jax.jit(run)(key)
+    sites = guide.prototype_trace.values()
+    supports = [site["fn"].support for site in sites if site["type"] == "sample"]
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(supports)):
+        guide.prototype_trace = None  # supports that depend on data: set up anew
+        return loop.init(key)
+    guide._init_locs = locations
+    if latent is not None:
+        guide._init_latent = latent
+    return state
+
+
 def make_loss(estimator: str, guide: Guide, num_particles: int, batch: int) -> ELBO:
     """The objective for an estimator's name."""
     if estimator not in ESTIMATORS:
@@ -364,7 +388,7 @@ def guide_draws(
         return {k: sites[k]["value"] for k in latent if k in sites}
 
     keys = {"key": random.split(key, num_draws)}
-    found = jax.jit(lambda keys: map_draws(one, keys))(keys)
+    found = jax.jit(jax.vmap(one))(keys)
     return {k: np.asarray(v)[None] for k, v in found.items()}
 
 
