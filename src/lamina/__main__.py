@@ -80,7 +80,11 @@ def compare(fits: dict[str, lamina.Posterior]) -> list[Entry]:
     """One entry for each published number, with every fit's mean and sd."""
     tables = {label: posterior.summary() for label, posterior in fits.items()}
     return [
-        Entry(name, published, {k: (t[site]["mean"], t[site]["sd"]) for k, t in tables.items()})
+        Entry(
+            name,
+            published,
+            {k: (t[site]["mean"], t[site]["sd"]) for k, t in tables.items()},
+        )
         for name, (site, published) in PUBLISHED.items()
     ]
 

@@ -43,8 +43,8 @@ def fit(
     mapping. `missing="skip"` leaves out rows with a NaN.
 
     `method` is "vi" (minibatch variational inference), "mcmc" (NUTS), "map" or "mle";
-    `options` are the method's own: see `lamina.infer.vi`, `mcmc`, `maximum_a_posteriori`
-    and `maximum_likelihood`. The same seed gives the same result.
+    `options` are the method's own, by keyword: see `lamina.infer.fit_vi`, `fit_mcmc`,
+    `fit_map` and `fit_mle`. The same seed gives the same result.
 
     Raises: ValueError or TypeError before anything is compiled, for data, options or a
     model that cannot be meant; FloatingPointError where the objective is not finite.

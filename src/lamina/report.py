@@ -41,9 +41,16 @@ def draw_report(fits: Mapping[str, Posterior], radon: Radon, path: Path) -> Path
         intercepts = county_intercepts(posterior)
         low, high = hpdi(intercepts, 0.9)
         colour = COLOURS[label]
-        left.vlines(at + shift, low[order], high[order], color=colour, alpha=0.35, lw=1.4)
+        left.vlines(
+            at + shift, low[order], high[order], color=colour, alpha=0.35, lw=1.4
+        )
         left.plot(
-            at + shift, intercepts.mean(0)[order], "o", color=colour, ms=2.6, label=label
+            at + shift,
+            intercepts.mean(0)[order],
+            "o",
+            color=colour,
+            ms=2.6,
+            label=label,
         )
     raw = raw_means(radon)
     left.plot(at, raw[order], "x", color="0.45", ms=3.5, label="county's own mean")
@@ -55,12 +62,15 @@ def draw_report(fits: Mapping[str, Posterior], radon: Radon, path: Path) -> Path
         ylabel="log radon in the basement",
         title="85 counties, partially pooled: mean and 90 % interval",
     )
-    left.legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
+    left.set_ylim(top=3.3)
+    left.legend(frameon=False, fontsize=8, ncols=2, loc="upper right")
     losses = next(p.losses for p in fits.values() if p.losses is not None)
     right.plot(losses, color=COLOURS["minibatch VI"], lw=0.3, alpha=0.35)
     width = 100
     smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
-    right.plot(np.arange(len(smooth)) + width / 2, smooth, color=COLOURS["minibatch VI"])
+    right.plot(
+        np.arange(len(smooth)) + width / 2, smooth, color=COLOURS["minibatch VI"]
+    )
     low, high = np.quantile(losses[len(losses) // 4 :], [0.01, 0.995])
     right.set_ylim(low - 0.2 * (high - low), high + 0.8 * (high - low))
     right.set(xlabel="step", ylabel="negative ELBO, nats", title="Loss of minibatch VI")

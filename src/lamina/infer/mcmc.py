@@ -19,7 +19,7 @@ from lamina.infer.svi import arrays_apart, bar_shown
 STATISTICS = ("diverging", "accept_prob", "num_steps", "energy")
 
 
-def mcmc(
+def fit_mcmc(
     model: Model,
     rows: Mapping[str, Any],
     constants: Mapping[str, Any],

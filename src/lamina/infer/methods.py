@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from lamina.infer.fitted import Fitted
-from lamina.infer.mcmc import mcmc
-from lamina.infer.optimise import maximum_a_posteriori, maximum_likelihood
-from lamina.infer.vi import vi
+from lamina.infer.mcmc import fit_mcmc
+from lamina.infer.optimise import fit_map, fit_mle
+from lamina.infer.vi import fit_vi
 
 METHODS: dict[str, Callable[..., Fitted]] = {
-    "vi": vi,
-    "mcmc": mcmc,
-    "map": maximum_a_posteriori,
-    "mle": maximum_likelihood,
+    "vi": fit_vi,
+    "mcmc": fit_mcmc,
+    "map": fit_map,
+    "mle": fit_mle,
 }
 
 

@@ -21,7 +21,7 @@ from lamina.infer.fitted import Fitted
 from lamina.infer.svi import arrays_apart
 
 
-def maximum_a_posteriori(
+def fit_map(
     model: Model,
     rows: Mapping[str, Any],
     constants: Mapping[str, Any],
@@ -40,7 +40,7 @@ def maximum_a_posteriori(
     return _maximise(model, rows, constants, key, num_steps, tolerance, prior=True)
 
 
-def maximum_likelihood(
+def fit_mle(
     model: Model,
     rows: Mapping[str, Any],
     constants: Mapping[str, Any],

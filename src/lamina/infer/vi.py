@@ -45,7 +45,7 @@ BATCH = 1024
 AVERAGED_STEPS = 2000
 
 
-def vi(
+def fit_vi(
     model: Model,
     rows: Mapping[str, Any],
     constants: Mapping[str, Any],
