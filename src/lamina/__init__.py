@@ -24,7 +24,8 @@ from lamina.links import (
     poisson_link,
     student_t_link,
 )
-from lamina.posterior import Posterior, Predicted
+from lamina.posterior import Posterior
+from lamina.prediction import Predicted
 from lamina.priors import Adaptive, Fixed
 
 try:

@@ -134,9 +134,12 @@ def positive_size(where: str, name: str, size: Any) -> int:
 
 
 def allows_negative(fn: Distribution) -> bool:
-    """Whether a distribution of single numbers can draw a negative one."""
-    with jax.ensure_compile_time_eval():
-        inside = concrete(fn.support(np.float32(-1.0)))
+    """Whether a distribution of single numbers is known to draw negative ones."""
+    try:
+        with jax.ensure_compile_time_eval():
+            inside = concrete(fn.support(np.float32(-1.0)))
+    except jax.errors.TracerArrayConversionError:  # its bounds are being traced
+        return False
     return inside is not None and bool(np.any(inside))
 
 
@@ -153,17 +156,20 @@ def require_support(name: str, fn: Any, y: Any) -> None:
     support = fn.support
     if known is None or support is None:
         return
+    if not is_numeric(known):
+        raise TypeError(
+            f"outcome {name!r}: `y` holds {known.dtype}, not numbers. Encode it as the "
+            f"numbers that {type(fn).__name__} gives: {describe(support)}."
+        )
     if known.dtype == bool:
         known = known.astype(np.int32)
-    inside = support(known)
-    inside = concrete(inside)
+    inside = concrete(support(known))
     if inside is None or bool(np.all(inside)):
         return
-    bad = ~np.asarray(inside)
     raise ValueError(
-        f"outcome {name!r}: `y` has {where_bad(bad)}, outside the support of "
+        f"outcome {name!r}: `y` has {where_bad(~inside)}, outside the support of "
         f"{type(fn).__name__}, which is {describe(support)} (seen: "
-        f"{known[bad].ravel()[0]!r}). Such a row has no likelihood: correct it, or "
+        f"{known[~inside].ravel()[0]}). Such a row has no likelihood: correct it, or "
         "choose a link for this kind of outcome."
     )
 

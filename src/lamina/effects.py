@@ -77,7 +77,6 @@ def prediction() -> Prediction | None:
 
     NumPyro's own `Predictive` is known by its mask; it tells no number of rows.
     """
-
     return announce(
         "prediction", lambda: Prediction(random_key(), None) if masked() else None
     )

@@ -13,14 +13,14 @@ from numpyro import handlers
 
 from lamina._checks import positive_size
 from lamina._typing import Array, Model, Seed
-from lamina.data.dataset import Dataset, read_data
-from lamina.handlers.preflight import Inspection, inspect_model
-from lamina.handlers.recording import predicting
+from lamina.data.dataset import Dataset, as_names, read_data
+from lamina.handlers.preflight import Inspection, densities_read, inspect_model
+from lamina.handlers.recording import predicting, with_rows
 from lamina.handlers.rows import site_shapes
 from lamina.infer.fitted import deterministic_draws, map_draws
+from lamina.infer.guides import require_arguments
 from lamina.infer.methods import method_named
 from lamina.infer.svi import arrays_apart, as_key
-from lamina.infer.vi import require_arguments
 from lamina.posterior import Posterior
 
 
@@ -64,9 +64,9 @@ def fit(
     return Posterior(
         model=fitted.model,
         method=method,
-        draws={k: np.array(v) for k, v in draws.items()},
+        draws={k: np.asarray(v) for k, v in draws.items()},
         data=dataset,
-        outcomes={k: len(shape) for k, shape in inside.observed.items()},
+        outcomes=inside.observed,
         sampled=tuple(k for k in latent if k not in growing),
         row_latents=tuple(k for k in latent if k in growing),
         losses=fitted.losses,
@@ -95,18 +95,19 @@ def prior_predictive(
     Source: Gelman and others (2013), Bayesian Data Analysis, section 6.3.
     """
     positive_size("prior_predictive", "num_draws", num_draws)
-    outcomes = (observed,) if isinstance(observed, str) else tuple(observed)
-    given = any(name in data for name in outcomes)
-    reference = outcomes if given else _longest(data)
-    dataset = read_data(data, reference, constants)
+    outcomes = as_names(observed)
+    given = {k: np.zeros(np.shape(data[k])) for k in outcomes if _length(data.get(k))}
+    reference = tuple(given) or _with_rows(data, constants)
+    dataset = read_data({**data, **given}, reference, constants)
     hidden = {**dataset.arguments, **dict.fromkeys(outcomes)}
     require_arguments("the model", model, hidden)
     n = dataset.num_rows
-    inspect_model(predicting(model, num_rows=n), hidden)
+    asked = predicting(with_rows(model, shapes=_outcomes(model, dataset)), num_rows=n)
+    inspect_model(asked, hidden)
+    densities_read(asked, hidden)
     arrays, others = arrays_apart(hidden)
 
     def one(draw: Mapping[str, Array], arrays: Mapping[str, Array]) -> dict[str, Array]:
-        asked = predicting(model, num_rows=n)
         seeded = handlers.seed(asked, draw["key"])
         sites = handlers.trace(seeded).get_trace(**arrays, **others)
         kinds = ("sample", "deterministic")
@@ -122,17 +123,32 @@ def inspect(model: Model, dataset: Dataset) -> Inspection:
     require_arguments("the model", model, dataset.arguments)
     try:
         inside = inspect_model(model, dataset.arguments)
+        read = densities_read(model, dataset.arguments)
     except Exception as error:
         error.add_note(
             f"The data were read as {dataset.describe()}. Use `constants` where an array "
             "of as many entries as there are rows is none."
         )
         raise
-    if not inside.observed:
+    likelihoods = [*inside.observed, *inside.factors]
+    if not likelihoods:
         raise ValueError(
             f"the model observes nothing: no site has obs= when {dataset.observed} is "
             "given, so there is nothing to learn from. Pass the outcome on, "
             "gaussian_link_exp(mu, y) or numpyro.sample('y', ..., obs=y)."
+        )
+    known = frozenset().union(*(read[name] for name in likelihoods))
+    unread = [name for name in dataset.observed if name not in known]
+    if unread:
+        raise ValueError(
+            f"the observed arguments {unread} enter no likelihood: {likelihoods} are the "
+            "same without them. Pass them on, gaussian_link_exp(mu, y) or "
+            "numpyro.sample('y', ..., obs=y), or name the outcome in `observed`."
+        )
+    if not inside.latent and not inside.params:
+        raise ValueError(
+            "the model has no latent site and no parameter, so there is nothing to "
+            "learn. Give it a layer, a numpyro.sample without obs=, or a numpyro.param."
         )
     return inside
 
@@ -149,7 +165,12 @@ def sites_with_rows(model: Model, dataset: Dataset) -> set[str]:
     try:
         other = site_shapes(call, dataset.rows, n + 1)
     except Exception:  # the model knows its number of rows: compare with it
-        return {k for k, s in shape.items() if n in s}
+        plated = {
+            k
+            for k, site in now.items()
+            if any(f.size == n for f in site.get("cond_indep_stack", ()))
+        }
+        return {k for k, s in shape.items() if k in plated or (n in s and n > 1)}
     return {
         k
         for k, site in other.items()
@@ -157,12 +178,46 @@ def sites_with_rows(model: Model, dataset: Dataset) -> set[str]:
     }
 
 
-def _longest(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """The argument that sets the number of rows when no outcome is given."""
-    lengths = {k: len(v) for k, v in data.items() if np.ndim(v)}
+def _outcomes(model: Model, dataset: Dataset) -> dict[str, tuple[int, ...]]:
+    """The shapes of the observed sites, if the outcome's own shape was given."""
+    try:
+        found = site_shapes(
+            lambda rows: model(**rows, **dataset.constants),
+            dataset.rows,
+            dataset.num_rows,
+        )
+    except Exception:  # without an outcome, or for a model that needs its numbers
+        return {}
+    return {
+        name: jnp.shape(site["value"])
+        for name, site in found.items()
+        if site["type"] == "sample" and site["is_observed"]
+    }
+
+
+def _with_rows(
+    data: Mapping[str, Any], constants: Iterable[str] | Mapping[str, Any] | None
+) -> tuple[str, ...]:
+    """The arguments that have rows when no outcome is given."""
+    named = () if isinstance(constants, Mapping) else as_names(constants)
+    lengths = {k: _length(v) for k, v in data.items() if _length(v) and k not in named}
     if not lengths:
         raise ValueError(
             "no argument has rows, so the number of outcomes to draw is unknown. Give "
             "the outcome too: its length counts, its values do not."
         )
-    return (max(lengths, key=lambda k: lengths[k]),)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            f"the arguments have lengths {lengths}, so the number of outcomes to draw is "
+            "unknown. Give the outcome too (its length counts, its values do not), or "
+            "name the arrays without rows in `constants`."
+        )
+    return tuple(lengths)
+
+
+def _length(value: Any) -> int | None:
+    """The number of entries, if `value` is an array, a list or a frame of some."""
+    try:
+        return None if isinstance(value, str) else len(value)
+    except TypeError:
+        return None

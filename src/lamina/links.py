@@ -23,8 +23,8 @@ from jax.scipy.special import gammaln
 from numpyro.distributions import Distribution, constraints
 
 from lamina import effects
-from lamina._checks import concrete, require_support, where_bad
-from lamina._typing import Array
+from lamina._checks import allows_negative, concrete, require_support, where_bad
+from lamina._typing import Array, Shape, show
 
 
 def gaussian_link(
@@ -133,6 +133,7 @@ def observe(name: str, eta: Array, fn: Distribution, y: Any) -> Array:
 
     For a link of your own: pass `as_outcome`'s predictor and the distribution.
     """
+    require_plates_fit(name, jnp.shape(eta))
     if y is not None:
         require_support(name, fn, y)
         y = jnp.asarray(y)
@@ -140,8 +141,22 @@ def observe(name: str, eta: Array, fn: Distribution, y: Any) -> Array:
     return numpyro.sample(name, fn, obs=y)
 
 
+def require_plates_fit(name: str, shape: Shape) -> None:
+    """Raise where a plate would repeat the outcome along an axis that is not its own."""
+    for frame in effects.plates():
+        if len(shape) < -frame.dim or shape[frame.dim] != frame.size:
+            raise ValueError(
+                f"outcome {name!r}: it has shape {shape}, but plate {frame.name!r} has "
+                f"{frame.size} entries on axis {frame.dim}. The plate would score every "
+                "entry several times. Call the link outside the plate, or give the "
+                "plate the `dim` of that axis."
+            )
+
+
 def as_outcome(eta: Any, y: Any, name: str = "obs") -> Array:
     """The predictor in the shape of `y`: (n, 1) becomes (n,) for a flat `y`."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"an outcome's `name` is {name!r}; give a name for its site.")
     eta = jnp.asarray(eta)
     if eta.ndim < 2:
         raise ValueError(
@@ -149,17 +164,10 @@ def as_outcome(eta: Any, y: Any, name: str = "obs") -> Array:
             "(n, u), as layers return it. Keep the last axis: eta[:, None] for one "
             "output to a row."
         )
-    shape = None if y is None else jnp.shape(y)
-    rows = eta.shape[-2]
-    if rows == 1:
-        asked = effects.prediction() if shape is None else None
-        wanted = asked.num_rows if asked is not None else None
-        if shape is not None and len(shape) >= 1:
-            wanted = shape[0]
-        if wanted is not None and eta.ndim == 2:
-            eta = jnp.broadcast_to(eta, (wanted, eta.shape[-1]))
-    one_unit = eta.shape[-1] == 1
-    flat = one_unit and (shape is None or len(shape) == eta.ndim - 1)
+    shape = None if y is None else np.shape(y)
+    flat = eta.shape[-1] == 1 and (shape is None or len(shape) == eta.ndim - 1)
+    if eta.shape[-2] == 1:
+        eta = over_rows(eta, shape, flat)
     eta = eta[..., 0] if flat else eta
     if shape is not None and shape != eta.shape:
         raise ValueError(
@@ -171,32 +179,71 @@ def as_outcome(eta: Any, y: Any, name: str = "obs") -> Array:
     return eta
 
 
+def over_rows(eta: Array, shape: Shape | None, flat: bool) -> Array:
+    """A predictor of one row, such as an intercept's, for every row of the outcome."""
+    if shape is None:
+        asked = effects.prediction()
+        rows = asked.num_rows if asked is not None else None
+    else:
+        rows = shape[-1] if flat else shape[-2] if len(shape) == eta.ndim else None
+    if rows is None:
+        return eta
+    return jnp.broadcast_to(eta, (*eta.shape[:-2], rows, eta.shape[-1]))
+
+
 def learned_or_known(site: str, value: Any, eta: Array) -> Array:
-    """A distribution is learned, one number for all rows; an array is known."""
+    """A positive parameter: a distribution is learned, one number; an array is known."""
     if isinstance(value, Distribution):
-        if value.batch_shape or value.event_shape:
-            raise ValueError(
-                f"`{site}`: its prior has shape {value.shape()}, but one number is "
-                "learned for all rows. Give a scalar prior, or the output of a layer "
-                "for a parameter that varies."
-            )
-        return numpyro.sample(site, value)
-    known = concrete(value)
-    if known is not None and not bool(np.all(known > 0)):
-        raise ValueError(
-            f"`{site}`: {where_bad(~(known > 0))} are not positive, and this parameter "
-            "is. Give positive numbers, or a distribution to learn it."
+        return learned(site, value)
+    if isinstance(value, type):
+        raise TypeError(
+            f"`{site}`: its prior is the class {value.__name__}. Give a ready "
+            f"distribution, {value.__name__}(...), with its arguments."
         )
+    known = concrete(value)
+    if known is not None:
+        good = (known > 0) & np.isfinite(known)
+        if not np.all(good):
+            raise ValueError(
+                f"`{site}`: {where_bad(~good)}, are not positive finite numbers, and "
+                "this parameter is. Correct them, or give a distribution to learn it."
+            )
     return like(site, value, eta)
 
 
+def learned(site: str, prior: Distribution) -> Array:
+    """Sample one positive number for all rows."""
+    if prior.batch_shape or prior.event_shape:
+        raise ValueError(
+            f"`{site}`: its prior has shape {prior.shape()}, but one number is learned "
+            "for all rows. Give a scalar prior, or the output of a layer for a "
+            "parameter that varies."
+        )
+    if allows_negative(prior):
+        raise ValueError(
+            f"`{site}`: its prior, {show(prior)}, allows negative values, but this "
+            "parameter is positive. Choose a positive distribution, such as HalfNormal, "
+            "Exponential or Gamma."
+        )
+    inside = [frame.name for frame in effects.plates()]
+    if inside:
+        raise ValueError(
+            f"`{site}`: it is learned inside the plates {inside}, which would draw it "
+            "anew for each of their entries. Call the link outside of plates, or "
+            "sample the parameter where it belongs and pass its value."
+        )
+    return numpyro.sample(site, prior)
+
+
 def like(site: str, value: Any, eta: Array) -> Array:
-    """`value` in the shape of the outcome, with every axis matched by name, not chance."""
+    """`value` in the shape of the outcome, every axis matched by name, not chance."""
     value = jnp.asarray(value)
     if value.ndim == 0:
         return value
     if value.ndim == eta.ndim + 1 and value.shape[-1] == 1:
         value = value[..., 0]
+    elif value.ndim == eta.ndim - 1 and eta.shape[-1] == 1:
+        value = value[..., None]
     if value.ndim == eta.ndim and all(
         a in (1, b) for a, b in zip(value.shape, eta.shape, strict=True)
     ):
@@ -209,7 +256,7 @@ def like(site: str, value: Any, eta: Array) -> Array:
 
 
 def parameter(name: str, which: str) -> str:
-    """The site of a link's parameter: bare for `obs`, prefixed for any other outcome."""
+    """The site of a link's parameter: bare for `obs`, else prefixed by the outcome."""
     return which if name == "obs" else f"{name}.{which}"
 
 

@@ -3,16 +3,25 @@ r"""Pure products of data and coefficients: array algebra that knows no NumPyro.
 Letters: n rows, d (and e) columns, u units, l low rank, m embedding dimension,
 c categories. Coefficients may have leading axes, written `...`, for replicates; the
 result has the same. Every product maps each row of the data on its own.
+
+The annotations are jaxtyping's, which only the tests need: they check them.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from lamina._typing import Array
 
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
-def affine(x: Array, beta: Array) -> Array:
+
+def affine(
+    x: Float[Array, "n d"], beta: Float[Array, "*r d u"]
+) -> Float[Array, "*r n u"]:
     r"""$f_{nu} = \sum_d x_{nd}\,\beta_{du}$.
 
     Shapes: `x` (n, d) and `beta` (..., d, u) give (..., n, u).
@@ -20,7 +29,9 @@ def affine(x: Array, beta: Array) -> Array:
     return jnp.einsum("nd,...du->...nu", x, beta)
 
 
-def pairs(x: Array, theta: Array) -> Array:
+def pairs(
+    x: Float[Array, "n d"], theta: Float[Array, "*r d l u"]
+) -> Float[Array, "*r n u"]:
     r"""$f_{nu} = \sum_{i<j} x_{ni} x_{nj} \sum_l \theta_{ilu}\theta_{jlu}$.
 
     Half of the square of the sum less the sum of the squares, so linear in d.
@@ -33,7 +44,12 @@ def pairs(x: Array, theta: Array) -> Array:
     return 0.5 * (total**2 - squares).sum(axis=-2)
 
 
-def low_rank(x: Array, z: Array, theta1: Array, theta2: Array) -> Array:
+def low_rank(
+    x: Float[Array, "n d"],
+    z: Float[Array, "n e"],
+    theta1: Float[Array, "*r d l u"],
+    theta2: Float[Array, "*r e l u"],
+) -> Float[Array, "*r n u"]:
     r"""$f_{nu} = \sum_l (\sum_d x_{nd}\theta^1_{dlu}) (\sum_e z_{ne}\theta^2_{elu})$.
 
     Shapes: `x` (n, d), `z` (n, e), `theta1` (..., d, l, u), `theta2` (..., e, l, u)
@@ -44,7 +60,9 @@ def low_rank(x: Array, z: Array, theta1: Array, theta2: Array) -> Array:
     return (left * right).sum(axis=-2)
 
 
-def bilinear(x: Array, z: Array, beta: Array) -> Array:
+def bilinear(
+    x: Float[Array, "n d"], z: Float[Array, "n e"], beta: Float[Array, "*r d e u"]
+) -> Float[Array, "*r n u"]:
     r"""$f_{nu} = \sum_{de} x_{nd}\, z_{ne}\,\beta_{deu}$.
 
     Shapes: `x` (n, d), `z` (n, e) and `beta` (..., d, e, u) give (..., n, u).
@@ -53,7 +71,9 @@ def bilinear(x: Array, z: Array, beta: Array) -> Array:
     return jnp.einsum("ne,...neu->...nu", z, half)
 
 
-def lookup(codes: Array, table: Array) -> Array:
+def lookup(
+    codes: Int[Array, " n"], table: Float[Array, "*r c m"]
+) -> Float[Array, "*r n m"]:
     r"""$f_{nm} = \theta_{c_n m}$: the table's row for each code.
 
     A code outside the table, negative ones included, reads NaN: no code clamps or
@@ -61,12 +81,16 @@ def lookup(codes: Array, table: Array) -> Array:
 
     Shapes: `codes` (n,) and `table` (..., c, m) give (..., n, m).
     """
-    return table.at[..., codes, :].get(
-        mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
+    return (
+        jnp.asarray(table)
+        .at[..., codes, :]
+        .get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     )
 
 
-def walk(codes: Array, steps: Array) -> Array:
+def walk(
+    codes: Int[Array, " n"], steps: Float[Array, "*r c m"]
+) -> Float[Array, "*r n m"]:
     r"""$f_{nm} = \sum_{s \le c_n} \theta_{sm}$: where the walk stands at each code.
 
     Shapes: `codes` (n,) and `steps` (..., c, m) give (..., n, m).

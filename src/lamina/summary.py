@@ -87,8 +87,8 @@ def summarise(
         part = {
             "mean": pooled.mean(axis=0),
             "sd": np.zeros(flat.shape[-1]) if single else pooled.std(axis=0, ddof=1),
-            f"hdi {interval:.0%} low": low,
-            f"hdi {interval:.0%} high": high,
+            f"hdi {percent(interval)} low": low,
+            f"hdi {percent(interval)} high": high,
         }
         if correlated and flat.shape[1] >= 4:
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -109,6 +109,11 @@ def require_probability(interval: float) -> None:
         )
 
 
+def percent(interval: float) -> str:
+    """A probability as a heading: 0.9 is 90%, 0.995 is 99.5%."""
+    return f"{100 * interval:.4g}%"
+
+
 def _entry(site: str, index: tuple[int, ...]) -> str:
     return f"{site}[{','.join(map(str, index))}]" if index else site
 
@@ -116,4 +121,6 @@ def _entry(site: str, index: tuple[int, ...]) -> str:
 def _number(column: str, value: float) -> str:
     if column == "ess":
         return f"{value:.0f}"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.2g}"
     return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.4g}"

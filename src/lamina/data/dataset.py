@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lamina._checks import where_bad
@@ -16,10 +18,15 @@ from lamina._checks import where_bad
 class Dataset:
     """A model's arguments: arrays with one entry for each row, and constants."""
 
-    rows: dict[str, np.ndarray]
-    constants: dict[str, Any]
+    rows: Mapping[str, np.ndarray]
+    constants: Mapping[str, Any]
     observed: tuple[str, ...]
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "constants"):
+            frozen = MappingProxyType(dict(getattr(self, name)))
+            object.__setattr__(self, name, frozen)
 
     @property
     def num_rows(self) -> int:
@@ -55,12 +62,14 @@ def read_data(
 
     The observed arguments set the number of rows N; arrays of N entries are rows, other
     arrays and values are constants. `constants` names arguments that are constants
-    although they have N entries, or maps further constants to their values.
+    although they have N entries, or maps further constants to their values. Arrays are
+    copied, so that later changes to them change nothing here.
 
     `missing="skip"` leaves out rows with a NaN; infinite values always raise.
 
     Raises: TypeError for data that are not numbers, ValueError for missing or infinite
-    values, and for observed arguments that are absent or of different lengths.
+    values, for numbers that JAX's 32 bits cannot hold apart, and for observed arguments
+    that are absent or of different lengths.
     """
     if not isinstance(data, Mapping):
         raise TypeError(
@@ -69,9 +78,9 @@ def read_data(
         )
     if missing not in ("error", "skip"):
         raise ValueError(f"missing is {missing!r}; it is 'error' or 'skip'.")
-    outcomes = (observed,) if isinstance(observed, str) else tuple(observed)
+    outcomes = as_names(observed)
     extra = dict(constants) if isinstance(constants, Mapping) else {}
-    named = set(constants or ()) if not extra else set()
+    named = set() if isinstance(constants, Mapping) else set(as_names(constants))
     twice = sorted(set(extra) & set(data))
     if twice:
         raise ValueError(
@@ -88,11 +97,21 @@ def read_data(
         raise ValueError(
             f"`constants` names {unknown}, which `data` has not; it has {sorted(data)}."
         )
+    both = sorted(named & set(outcomes))
+    if both:
+        raise ValueError(
+            f"{both} are observed and named in `constants`. An outcome has an entry for "
+            "each row: leave it out of `constants`."
+        )
     values = {name: as_numbers(name, value) for name, value in data.items()}
-    lengths = {
-        k: np.shape(values[k])[0] if np.ndim(values[k]) else None for k in outcomes
-    }
-    if len(set(lengths.values())) > 1 or None in lengths.values():
+    single = {k: values[k] for k in outcomes if not np.ndim(values[k])}
+    if single:
+        raise ValueError(
+            f"the observed arguments {single} are single values, but each needs one "
+            "entry for each row; one row is an array of length 1."
+        )
+    lengths = {k: len(values[k]) for k in outcomes}
+    if len(set(lengths.values())) > 1:
         raise ValueError(
             f"the observed arguments have lengths {lengths}, but each needs one entry "
             "for each row."
@@ -109,8 +128,10 @@ def read_data(
     fixed |= {k: as_numbers(k, v) for k, v in extra.items()}
     for name, value in fixed.items():
         require_finite(name, value, "a constant")
-    dataset = Dataset(rows, fixed, outcomes)
-    return complete_rows(dataset, skip=missing == "skip")
+    dataset = complete_rows(Dataset(rows, fixed, outcomes), skip=missing == "skip")
+    for name, value in dataset.rows.items():
+        require_resolution(name, value)
+    return dataset
 
 
 def complete_rows(dataset: Dataset, *, skip: bool) -> Dataset:
@@ -139,7 +160,7 @@ def complete_rows(dataset: Dataset, *, skip: bool) -> Dataset:
         raise ValueError("every row has a missing value, so no row is left to fit.")
     _require_whole_outcomes(dataset, gaps)
     note = f"{int(gaps.sum())} of {n} rows have missing values and were left out."
-    rows = {k: v[~gaps] for k, v in dataset.rows.items()}
+    rows = {k: _frozen(v[~gaps]) for k, v in dataset.rows.items()}
     return replace(dataset, rows=rows, notes=(note,))
 
 
@@ -158,13 +179,18 @@ def _require_whole_outcomes(dataset: Dataset, gaps: np.ndarray) -> None:
         )
 
 
+def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """One name, several, or none."""
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
 def new_rows(trained: Dataset, data: Mapping[str, Any]) -> Dataset:
     """Data to predict for: the trained row arguments but the outcome, and constants.
 
     Constants are remembered; one that is given takes its place.
 
     Raises: ValueError for arguments that are missing, unknown, of another length or with
-    other columns than trained, TypeError for another kind of numbers.
+    other columns than trained, or not finite, TypeError for another kind of numbers.
     """
     if not isinstance(data, Mapping):
         raise TypeError(
@@ -204,7 +230,8 @@ def new_rows(trained: Dataset, data: Mapping[str, Any]) -> Dataset:
         ):
             raise TypeError(
                 f"`{name}` has dtype {value.dtype}, but was fitted with integers "
-                f"({before.dtype}). Give integers: codes mean categories."
+                f"({before.dtype}). Give integers, as codes mean categories; for a "
+                "measurement, fit the model with floating numbers."
             )
         require_finite(name, value, "new data")
         rows[name] = value
@@ -216,6 +243,8 @@ def new_rows(trained: Dataset, data: Mapping[str, Any]) -> Dataset:
     if lengths and 0 in lengths.values():
         raise ValueError("new data have no rows, so there is nothing to predict.")
     given = {k: as_numbers(k, data[k]) for k in trained.constants if k in data}
+    for name, value in given.items():
+        require_finite(name, value, "a constant")
     return Dataset(rows, {**trained.constants, **given}, trained.observed)
 
 
@@ -225,20 +254,69 @@ def as_numbers(name: str, value: Any) -> Any:
         return value
     if callable(value) and not isinstance(value, jax.Array):
         return value
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        value = np.ma.filled(value.astype(float), np.nan)
     try:
-        array = np.asarray(value)
-    except ValueError as error:
+        array = np.array(value)  # a copy of its own, which nobody else can change
+    except (TypeError, ValueError) as error:
+        ragged = isinstance(error, ValueError)
         raise TypeError(
-            f"`{name}` is a ragged {type(value).__name__}; every row needs the same "
-            "number of columns."
+            f"`{name}` is a {'ragged ' * ragged}{type(value).__name__}, not an array of "
+            "numbers; every row needs the same number of columns."
         ) from error
-    if array.dtype == object or array.dtype.kind in "USMmO":
+    if array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(np.float32)  # bfloat16, which NumPy does not know
+    if array.dtype.kind not in "biuf":
         raise TypeError(
-            f"`{name}` has dtype {array.dtype}, not numbers. Encode categories as "
-            "integer codes, np.unique(values, return_inverse=True), and dates as "
-            "numbers."
+            f"`{name}` has dtype {array.dtype}, not real numbers. Encode categories as "
+            "integer codes, np.unique(values, return_inverse=True), dates as numbers, "
+            "and missing entries as NaN."
         )
-    return array if array.ndim else array[()]
+    require_range(name, array)
+    return _frozen(array) if array.ndim else array[()]
+
+
+def _frozen(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
+
+
+X64 = "or enable 64 bits, jax.config.update('jax_enable_x64', True)."
+
+
+def require_range(name: str, array: np.ndarray) -> None:
+    """Raise where JAX, which computes in 32 bits by default, would wrap or overflow."""
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if dtype == array.dtype:
+        return
+    limits = (np.finfo if array.dtype.kind == "f" else np.iinfo)(dtype)
+    past = np.isfinite(array) & ((array > limits.max) | (array < limits.min))
+    if past.any():
+        raise ValueError(
+            f"`{name}` is past the range of {dtype}, in which JAX computes, in "
+            f"{where_bad(past)} (seen: {array[past].flat[0]}). It would become another "
+            f"number: give it in other units, {X64}"
+        )
+
+
+def require_resolution(name: str, array: np.ndarray) -> None:
+    """Raise where the rows of a column differ by less than JAX's floats can tell."""
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if dtype == array.dtype or array.dtype.kind != "f" or not array.size:
+        return
+    columns = array.reshape(len(array), -1)
+    low, high = np.fmin.reduce(columns, axis=0), np.fmax.reduce(columns, axis=0)
+    size = np.maximum(np.abs(low), np.abs(high))
+    step, spread = size * np.finfo(dtype).eps, high - low
+    # a spread below 1e-12 is rounding in the data themselves
+    lost = (step > 0.01 * spread) & (spread > 1e-12 * size)
+    if lost.any():
+        worst = int(np.argmax(lost))
+        raise ValueError(
+            f"`{name}` has values from {low[worst]} to {high[worst]}, where {dtype}, in "
+            f"which JAX computes, has steps of {step[worst]:.2g}: much of what tells "
+            f"rows apart would be lost. Subtract a typical value, {X64}"
+        )
 
 
 def require_finite(name: str, value: Any, what: str) -> None:

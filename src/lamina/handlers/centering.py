@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.infer.reparam import LocScaleReparam
@@ -32,11 +34,11 @@ def noncentered(
     Source: Papaspiliopoulos, Roberts and Skold (2007), A General Framework for the
     Parametrization of Hierarchical Models, section 2.
     """
+    if sites is False:
+        return model
     found = location_scale_sites(model, *args, **kwargs)
     if sites is True:
         chosen = tuple(found)
-    elif sites is False:
-        chosen = ()
     else:
         chosen = (sites,) if isinstance(sites, str) else tuple(sites)
     wrong = sorted(set(chosen) - set(found))
@@ -56,6 +58,9 @@ def location_scale_sites(
     model: Model, *args: Any, **kwargs: Any
 ) -> dict[str, tuple[str, ...]]:
     """The sites that can be non-centred, with their shape parameters."""
+    args, kwargs = jax.tree.map(
+        lambda v: jnp.asarray(v) if isinstance(v, np.ndarray) else v, (args, kwargs)
+    )
     latent: dict[str, Any] = {}
 
     def first() -> None:
@@ -88,6 +93,6 @@ def location_scale_sites(
         return found
 
     reads = eval_provenance(
-        scales, **{k: jax.numpy.zeros(v.shape, v.dtype) for k, v in latent.items()}
+        scales, **{k: jnp.zeros(v.shape, v.dtype) for k, v in latent.items()}
     )
     return {name: kinds[name] for name, inputs in reads.items() if inputs}

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from itertools import product
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
+
+try:
+    from jax.extend.core import get_opaque_trace_state
+except ImportError:  # JAX up to 0.9 keeps it elsewhere
+    from jax.core import get_opaque_trace_state
 
 from lamina._typing import Array, Guide, Model
 from lamina.handlers.rows import num_rows_of, site_shapes
@@ -57,7 +64,7 @@ class local_reparameterization(Messenger):
 
     def __enter__(self) -> None:
         super().__enter__()
-        self.key = numpyro.prng_key() if self.sites else None
+        self.key: Any = numpyro.prng_key() if self.sites else None
         self.owners: dict[int, tuple[str, Array]] = {}
 
     def postprocess_message(self, message: Any) -> None:
@@ -111,8 +118,10 @@ def local_sites(
         for name, site in traced.items()
         if site["type"] == "sample" and not site["is_observed"]
     ]
+    tracing = isinstance(jnp.zeros(()), jax.core.Tracer)
+    escape = jax.ensure_compile_time_eval() if tracing else nullcontext()
     try:
-        with jax.ensure_compile_time_eval():
+        with escape, numpyro.validation_enabled(False):
             return examine(model, guide, call, data, frozenset(rows))
     except Exception as error:
         # made-up rows may not suit a model; then nothing is shown to be sound
@@ -126,7 +135,11 @@ PLAIN = "reparameterization"
 
 
 def examine(
-    model: Model, guide: Guide, call: Call, data: Mapping[str, Any], rows: frozenset[str]
+    model: Model,
+    guide: Guide,
+    call: Call,
+    data: Mapping[str, Any],
+    rows: frozenset[str],
 ) -> dict[str, str]:
     """`local_sites` by running model and guide on a few made-up rows."""
     report: dict[str, str] = {}
@@ -150,6 +163,8 @@ def examine(
             report[name] = f"{PLAIN}: it enters no product linear in it"
         elif uses > 1:
             report[name] = f"{PLAIN}: it enters {uses} products"
+        elif name in watch.transformed:
+            report[name] = f"{PLAIN}: its product runs inside a scan, map or jit"
         elif name in direct:
             report[name] = f"{PLAIN}: it enters the density outside its product"
     kept = frozenset(candidates) - set(report)
@@ -161,24 +176,27 @@ def examine(
 
 def made_up(
     data: Mapping[str, Any], rows: frozenset[str], n: int, floats: str, integers: str
-) -> dict[str, Array]:
+) -> dict[str, np.ndarray]:
     """Arbitrary numbers in the shapes and types of `data`, with `n` entries where rows.
 
     `floats` are "reals", "positive" or between 0 and 1 ("unit"); `integers` are "zeros",
     which every table has, or "mixed", zeros and ones in an order of each array's own.
     """
-    spread = {"reals": lambda v: v, "positive": jnp.exp, "unit": jax.nn.sigmoid}[floats]
-    found = {}
-    for index, (name, value) in enumerate(data.items()):
+    random, found = np.random.default_rng(0), {}
+    for name, value in data.items():
         shape, dtype = jnp.shape(value), jnp.result_type(value)
         shape = (n, *shape[1:]) if name in rows else shape
-        key = jax.random.PRNGKey(index)
         if jnp.issubdtype(dtype, jnp.floating):
-            found[name] = spread(jax.random.normal(key, shape, dtype))
+            numbers = random.normal(size=shape)
+            if floats != "reals":
+                numbers = np.exp(numbers)
+            if floats == "unit":
+                numbers = numbers / (1.0 + numbers)
         elif integers == "mixed":
-            found[name] = jax.random.bernoulli(key, shape=shape).astype(dtype)
+            numbers = random.integers(2, size=shape)
         else:
-            found[name] = jnp.zeros(shape, dtype)
+            numbers = np.zeros(shape)
+        found[name] = np.asarray(numbers, dtype)
     return found
 
 
@@ -230,21 +248,26 @@ class Products(Messenger):
     ) -> None:
         super().__init__()
         self.sites, self.moves = sites, moves
-        self.owners: dict[int, tuple[str, Array]] = {}
+        self.owners: dict[int, tuple[str, Array, Any]] = {}
         self.uses: dict[str, int] = {}
+        self.transformed: set[str] = set()
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def postprocess_message(self, message: Any) -> None:
         if message["type"] == "sample" and message["name"] in self.sites:
-            self.owners[id(message["value"])] = message["name"], message["value"]
+            value = message["value"]
+            here = get_opaque_trace_state()
+            self.owners[id(value)] = message["name"], value, here
 
     def process_message(self, message: Any) -> None:
         if message["type"] != "product" or message["fn"] not in VARIANCE:
             return
         *data, coefficients = message["args"]
-        name, _ = self.owners.get(id(coefficients), (None, None))
-        if name is None:
+        if id(coefficients) not in self.owners:
             return
+        name, _, sampled = self.owners[id(coefficients)]
+        if sampled != get_opaque_trace_state():
+            self.transformed.add(name)
         output = message["fn"](*data, self.sites[name])
         self.uses[name] = self.uses.get(name, 0) + 1
         self.shapes[name] = jnp.shape(output)
@@ -303,10 +326,10 @@ def row_interaction(
     values = {name: latent[name] for name in sites}
     shapes = [
         product_shapes(model, call, data, rows, latent, values, n)
-        for n in (TEST_ROWS, TEST_ROWS + 1)
+        for n in (TEST_ROWS, 2 * TEST_ROWS)
     ]
     if any(
-        (shapes[0][name][-2], shapes[1][name][-2]) != (TEST_ROWS, TEST_ROWS + 1)
+        (shapes[0][name][-2], shapes[1][name][-2]) != (TEST_ROWS, 2 * TEST_ROWS)
         for name in sites
     ):
         return "its product has not one row for each row of the data"
@@ -359,15 +382,15 @@ def row_interaction(
         finite = jnp.isfinite(mixed).all() & jnp.isfinite(cross).all()
         return finite, jnp.max(abs(mixed) / size), jnp.max(cross)
 
-    tested = False
+    tested, float_type = False, jnp.result_type(float)
     for trial, (floats, integers) in enumerate(
         product(("reals", "positive", "unit"), ("zeros", "mixed"))
     ):
         few = made_up(data, rows, TEST_ROWS, floats, integers)
-        keys = jax.random.split(jax.random.PRNGKey(trial), len(sites))
+        random = np.random.default_rng(trial)
         noise = {
-            name: jax.random.normal(key, shapes[0][name])
-            for key, name in zip(keys, sorted(sites), strict=True)
+            name: np.asarray(random.normal(size=shapes[0][name]), float_type)
+            for name in sorted(sites)
         }
         finite, mixed, cross = test(few, noise)
         if finite and (mixed > 1e-4 or cross > 0.0):

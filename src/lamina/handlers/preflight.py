@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpyro import handlers
+from numpyro.distributions import Distribution
 from numpyro.distributions.distribution import Unit
+from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from lamina._checks import require_support
@@ -23,11 +27,14 @@ class Inspection:
     latent: dict[str, Shape]
     observed: dict[str, Shape]
     deterministic: dict[str, Shape]
-    params: dict[str, Shape]
+    params: dict[str, Any]
+    factors: tuple[str, ...]
+    subsampled: tuple[str, ...]
+    """the plates that pick a random part of their rows"""
 
 
 class preflight(Messenger):
-    """Raise for a name used twice and for observations outside their support."""
+    """Raise for a name used twice, and for observations that have no likelihood."""
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -47,21 +54,56 @@ class preflight(Messenger):
         if kind == "sample" and message["is_observed"]:
             fn = message["fn"]
             if not isinstance(fn, Unit):
+                require_own_terms(name, fn, message["value"])
                 require_support(name, fn, message["value"])
+
+
+def require_own_terms(name: str, fn: Distribution, value: Any) -> None:
+    """Raise where broadcasting would score an observation several times.
+
+    A single number is exempt: it may stand for many, as in a soft constraint.
+    """
+    seen, wanted = jnp.shape(value), fn.shape()
+    try:
+        scored = jnp.broadcast_shapes(seen, wanted)
+    except ValueError:
+        scored = None
+    if not seen or (scored is not None and math.prod(scored) == math.prod(seen)):
+        return
+    many = "cannot be scored" if scored is None else f"would make {scored} terms"
+    raise ValueError(
+        f"site {name!r}: the observed value has shape {seen}, but its distribution has "
+        f"shape {wanted}, which {many}: rows would be set against rows. Give both the "
+        "same rows on the same axis; jnp.broadcast_to says so where one observation is "
+        "meant to count several times."
+    )
 
 
 def inspect_model(model: Model, data: Mapping[str, Any]) -> Inspection:
     """Trace `model` on NumPy data, computing nothing, and check what can be known.
 
     The data stay concrete while everything sampled is abstract, so codes and outcomes
-    are checked by value at no cost.
+    are checked by value at no cost. A model that needs JAX's own arrays, to pick rows by
+    a sampled index for one, is given those.
     """
-    found: dict[str, dict[str, Shape]] = {
+    try:
+        return _inspect(model, data)
+    except (jax.errors.JAXTypeError, AttributeError):
+        known = {
+            k: jnp.asarray(v) if isinstance(v, np.ndarray) else v
+            for k, v in data.items()
+        }
+        return _inspect(model, known)
+
+
+def _inspect(model: Model, data: Mapping[str, Any]) -> Inspection:
+    found: dict[str, dict[str, Any]] = {
         "latent": {},
         "observed": {},
         "deterministic": {},
         "param": {},
     }
+    factors, subsampled = [], []
 
     def run() -> None:
         with handlers.trace() as sites, handlers.seed(rng_seed=0), preflight():
@@ -70,10 +112,72 @@ def inspect_model(model: Model, data: Mapping[str, Any]) -> Inspection:
             kind = site["type"]
             if kind == "sample":
                 kind = "observed" if site["is_observed"] else "latent"
-            if kind in found and not isinstance(site.get("fn"), Unit):
-                found[kind][name] = jnp.shape(site["value"])
+            if isinstance(site.get("fn"), Unit):
+                factors.append(name)
+            elif kind in found:
+                found[kind][name] = jax.tree.map(jnp.shape, site["value"])
+            elif kind == "plate" and site["args"][0] != len(site["value"]):
+                subsampled.append(name)
 
     jax.eval_shape(run)
     return Inspection(
-        found["latent"], found["observed"], found["deterministic"], found["param"]
+        found["latent"],
+        found["observed"],
+        found["deterministic"],
+        found["param"],
+        tuple(factors),
+        tuple(subsampled),
     )
+
+
+def require_whole_rows(what: str, inside: Inspection) -> None:
+    """Raise for a random subsample, in a method that evaluates one density throughout."""
+    if inside.subsampled:
+        raise ValueError(
+            f"plates {list(inside.subsampled)} pick a random part of the rows, and "
+            f"{what} needs the whole density: it would see one part only. Drop the "
+            "plate's subsample_size, or use method='vi'."
+        )
+
+
+def densities_read(model: Model, data: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """site -> the arrays among the arguments that its log density depends on.
+
+    The arrays are abstract here, as they are while a fit is compiled.
+
+    Raises: ValueError for a model that needs to know their numbers.
+    """
+    arrays = {
+        k: jax.ShapeDtypeStruct(v.shape, jax.dtypes.canonicalize_dtype(v.dtype))
+        for k, v in data.items()
+        if isinstance(v, np.ndarray | jax.Array) and v.ndim
+    }
+    others = {k: v for k, v in data.items() if k not in arrays}
+
+    def densities(**arrays: Any) -> dict[str, Any]:
+        named = {name.removeprefix("argument "): v for name, v in arrays.items()}
+        with handlers.trace() as sites, handlers.seed(rng_seed=0):
+            model(**named, **others)
+        return {
+            name: (site["fn"].log_prob(site["value"]), site["scale"])
+            for name, site in sites.items()
+            if site["type"] == "sample"
+        }
+
+    labelled = {f"argument {k}": v for k, v in arrays.items()}
+    try:
+        found = eval_provenance(densities, **labelled)
+    except (jax.errors.JAXTypeError, jax.errors.JAXIndexError) as error:
+        raise ValueError(
+            "the model takes a size, a branch, an index or a NumPy array from the "
+            f"numbers in its data, which are not known while it is compiled. Compute "
+            f"with jax.numpy, and pass sizes as constants (num_groups=85). JAX said: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return {
+        name: frozenset(
+            label.removeprefix("argument ")
+            for label in frozenset().union(*jax.tree.leaves(reads))
+        )
+        for name, reads in found.items()
+    }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import numpyro
 from numpyro.primitives import Messenger
 
-from lamina._typing import Array, Model
+from lamina._typing import Array, Model, Shape
 from lamina.effects import Prediction, random_key
 
 
@@ -55,3 +56,32 @@ class predicting(Messenger):
         if message["type"] == "prediction":
             key = random_key() if self.key is None else self.key
             message["value"] = Prediction(key, self.num_rows)
+
+
+class with_rows(Messenger):
+    """Draw an outcome for every row where its distribution alone knows no rows.
+
+    In a fit, `numpyro.sample("obs", Normal(a, 1), obs=y)` takes its rows from `y`; to
+    draw `y`, it needs the shape that the outcome is to have.
+    """
+
+    def __init__(
+        self,
+        fn: Model | Callable[..., Any] | None = None,
+        *,
+        shapes: Mapping[str, Shape],
+    ) -> None:
+        super().__init__(fn)
+        self.shapes = shapes
+
+    def process_message(self, message: Any) -> None:
+        shape = self.shapes.get(message.get("name", ""))
+        if message["type"] != "sample" or message["is_observed"] or shape is None:
+            return
+        fn = message["fn"]
+        batch = shape[: len(shape) - fn.event_dim]
+        if shape != batch + fn.event_shape or fn.batch_shape == batch:
+            return
+        own = (1,) * (len(batch) - len(fn.batch_shape)) + fn.batch_shape
+        if all(a in (1, b) for a, b in zip_longest(own, batch)):
+            message["fn"] = fn.expand(batch)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -61,22 +62,47 @@ def row_sites(
     """
     return find_row_sites(
         lambda data: model(**data, **(constants or {})), rows, num_obs=num_obs
-    )
+    ).weighted
+
+
+@dataclass(frozen=True)
+class RowSites:
+    """Sites that hold rows.
+
+    `weighted` are those to weight, "observed" or "latent"; `plated` are latent sites that
+    a subsampled plate over the batch scales already.
+    """
+
+    weighted: dict[str, str]
+    plated: frozenset[str]
+
+    @property
+    def latent(self) -> frozenset[str]:
+        """Every latent site with a value for each row."""
+        return self.plated | {
+            k for k, kind in self.weighted.items() if kind == "latent"
+        }
 
 
 def find_row_sites(
     call: Call, rows: Mapping[str, Any], *, num_obs: int | None = None
-) -> dict[str, str]:
-    """`row_sites` for a model given as a function of its rows."""
+) -> RowSites:
+    """`row_sites` for a model or guide given as a function of its rows."""
     n = num_rows_of(rows)
     now = site_shapes(call, rows, n)
     other, m = _another_count(call, rows, n, num_obs)
+
+    def grows(name: str) -> bool:
+        return name in other and _shape(now[name]) != _shape(other[name])
+
     plates = {k: site for k, site in now.items() if site["type"] == "plate"}
     subsampled = {k for k, plate in plates.items() if _size(plate) != plate["args"][0]}
-    depends = _dependence(call, rows, n, {k: _size(plates[k]) for k in subsampled}, now)
+    over_rows = {k for k in subsampled if grows(k)}
+    depends = _dependence(call, rows, n, subsampled, now, filter(grows, now))
     found: dict[str, str] = {}
+    plated: set[str] = set()
     for name, site in now.items():
-        if site["type"] == "param" and name in other and _grows(site, other[name]):
+        if site["type"] == "param" and grows(name):
             raise ValueError(
                 f"parameter {name!r} has shape {jnp.shape(site['value'])}, a value for "
                 "each row of the batch, which the next batch would reuse for other "
@@ -85,30 +111,41 @@ def find_row_sites(
             )
         if site["type"] != "sample":
             continue
-        inside = subsampled & {frame.name for frame in site["cond_indep_stack"]}
-        reads = depends.get(name, frozenset())
-        if inside and {"rows", "plates"} <= reads:
+        frames = {frame.name for frame in site["cond_indep_stack"]}
+        reads = depends[name]
+        inside = bool(frames & over_rows)
+        if "plates" in reads and (inside or "rows" in reads):
             raise ValueError(
                 f"site {name!r} picks rows by the indices of its subsampled plate, but "
-                "the batches that it gets are picked already: the indices would run "
-                "past the batch. Take the batch as it comes and use the plate for its "
-                "scale only, or drop the plate."
+                "the batches that it gets are picked already: the indices stand for "
+                "other rows, or run past the batch. Take the batch as it comes and use "
+                "the plate for its scale only, or drop the plate."
             )
-        if is_factor(site):
-            if site["infer"].get(ROW_FACTOR):
-                found[name] = "observed"
-            elif not inside and "rows" in reads:
-                warnings.warn(
-                    f"numpyro.factor {name!r} reads the rows of the batch and is not "
-                    "weighted, so in a minibatch it counts for less than in the full "
-                    "data. Use lamina.row_factor if it is a sum over rows; if it is "
-                    "not, ignore this warning.",
-                    stacklevel=2,
-                )
-        elif not inside and name in other and _grows(site, other[name]):
+        if site["infer"].get(ROW_FACTOR) and not inside:
+            found[name] = "observed"
+        elif inside:
+            if not site["is_observed"]:
+                plated.add(name)
+        elif is_factor(site) and "rows" in reads:
+            warnings.warn(
+                f"numpyro.factor {name!r} reads the rows of the batch and is not "
+                "weighted, so in a minibatch it counts for less than in the full "
+                "data. Use lamina.row_factor if it is a sum over rows; if it is "
+                "not, ignore this warning.",
+                stacklevel=2,
+            )
+        elif grows(name) and not is_factor(site):
             _require_sum_over_rows(name, site, other[name], n, m)
             found[name] = "observed" if site["is_observed"] else "latent"
-    return found
+        elif "rows" in reads:
+            warnings.warn(
+                f"site {name!r} has no entry for each row, yet its density reads the "
+                "rows of the batch, so in a minibatch it stands for those rows only, "
+                "and no weight can mend that. Compute what it needs from all rows "
+                "beforehand and pass that as a constant, or use all rows.",
+                stacklevel=2,
+            )
+    return RowSites(found, frozenset(plated))
 
 
 def num_rows_of(rows: Mapping[str, Any]) -> int:
@@ -132,7 +169,7 @@ def site_shapes(call: Call, rows: Mapping[str, Any], n: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
 
     def run(data: Mapping[str, Any]) -> None:
-        with handlers.trace() as sites, handlers.seed(rng_seed=0):
+        with handlers.block(), handlers.trace() as sites, handlers.seed(rng_seed=0):
             with handlers.block(hide_fn=lambda m: m["type"] == "mutable"):
                 call(data)
         found.update(sites)
@@ -152,7 +189,7 @@ def abstract_rows(value: Any, n: int) -> jax.ShapeDtypeStruct:
 def _another_count(
     call: Call, rows: Mapping[str, Any], n: int, num_obs: int | None
 ) -> tuple[dict[str, Any], int]:
-    """Sites at another number of rows: twice as many, or half, whichever the model takes."""
+    """Sites at another number of rows: twice as many, or else half."""
     fits = [m for m in (2 * n, n // 2) if m >= 1 and (num_obs is None or m <= num_obs)]
     error: Exception | None = None
     for m in fits or [n + 1]:
@@ -190,10 +227,6 @@ def _shape(site: Any) -> tuple[int, ...]:
     return jnp.broadcast_shapes(jnp.shape(site["value"]), site["fn"].shape())
 
 
-def _grows(site: Any, other: Any) -> bool:
-    return _shape(site) != _shape(other)
-
-
 def _require_sum_over_rows(name: str, site: Any, other: Any, n: int, m: int) -> None:
     """Raise unless the site is a sum over rows with the same number of entries for each."""
     a, b = _shape(site), _shape(other)
@@ -223,27 +256,44 @@ def _dependence(
     call: Call,
     rows: Mapping[str, Any],
     n: int,
-    subsampled: Mapping[str, int],
+    subsampled: set[str],
     now: Mapping[str, Any],
+    growing: Iterable[str],
 ) -> dict[str, frozenset[str]]:
-    """name -> which of "rows" and "plates" the density of a site depends on."""
-    samples = [site for site in now.values() if site["type"] == "sample"]
-    if not subsampled and not any(is_factor(site) for site in samples):
-        return {}
+    """name -> which of "rows" and "plates" the density of a site depends on.
 
-    def flow(rows: Mapping[str, Any], plates: Mapping[str, Any]) -> dict[str, Any]:
-        with handlers.trace() as sites, handlers.seed(rng_seed=0):
-            with handlers.substitute(data=dict(plates)):
-                call(rows)
+    Latent values and parameters are inputs here, so that nothing is passed on through
+    them; those with rows count as rows.
+    """
+
+    def free(site: Any) -> bool:
+        latent = site["type"] == "sample" and not site["is_observed"]
+        return latent or site["type"] == "param"
+
+    def shapes(names: Iterable[str]) -> dict[str, jax.ShapeDtypeStruct]:
+        values = {name: now[name]["value"] for name in names if free(now[name])}
+        return {k: jax.typeof(v) for k, v in values.items()}
+
+    def flow(rows: Any, plates: Mapping[str, Any]) -> dict[str, Any]:
+        data, latent = rows
+        fixed = {k: jnp.zeros(v.shape, v.dtype) for k, v in shapes(now).items()}
+        given = {**fixed, **latent, **plates}
+        with handlers.block(), handlers.trace() as sites, handlers.seed(rng_seed=0):
+            with handlers.substitute(data=given):
+                call(data)
         return {
-            name: site["fn"].log_prob(site["value"])
+            name: (
+                site["fn"].log_prob(site["value"]),
+                1.0 if site["scale"] is None else site["scale"],
+            )
             for name, site in sites.items()
             if site["type"] == "sample"
         }
 
-    shapes = {k: abstract_rows(v, n) for k, v in rows.items()}
-    return eval_provenance(
+    index = jnp.result_type(int)
+    found = eval_provenance(
         flow,
-        rows={k: jnp.zeros(v.shape, v.dtype) for k, v in shapes.items()},
-        plates={k: jnp.arange(size) for k, size in subsampled.items()},
+        rows=({k: abstract_rows(v, n) for k, v in rows.items()}, shapes(growing)),
+        plates={k: jax.ShapeDtypeStruct((_size(now[k]),), index) for k in subsampled},
     )
+    return {name: density | scale for name, (density, scale) in found.items()}

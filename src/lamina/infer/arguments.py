@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,6 @@ class Arguments:
             if isinstance(leaf, jax.core.Tracer) and str(i) not in self.rows
         }
 
-    @property
-    def num_rows(self) -> int:
-        return next(iter(jnp.shape(value)[0] for value in self.rows.values()))
-
 
 def split_arguments(
     args: tuple[Any, ...],
@@ -47,16 +42,16 @@ def split_arguments(
 ) -> Arguments:
     """Set the arguments that hold rows apart from the constants.
 
-    Arrays of one leading length hold rows. Where lengths differ, those of length
-    `batch_size`, else `num_obs`, do.
+    Arrays of one leading length hold rows. Where lengths differ, `batch_size` settles
+    it: arrays of that length hold rows or, failing those, arrays of length `num_obs`.
 
     Raises: ValueError where the lengths leave open which arguments hold rows.
     """
     leaves, tree = jax.tree.flatten((args, dict(kwargs)))
     lengths = {
-        str(i): jnp.shape(leaf)[0]
+        str(i): leaf.shape[0]
         for i, leaf in enumerate(leaves)
-        if jnp.ndim(leaf) >= 1
+        if getattr(leaf, "ndim", 0) >= 1  # numbers, strings and flags have no rows
     }
     seen = set(lengths.values())
     if not seen:
@@ -68,12 +63,14 @@ def split_arguments(
     if len(seen) == 1:
         (rows,) = seen
     else:
-        wanted = [n for n in (batch_size, num_obs) if n in seen]
+        # by num_obs alone, a constant of that length would pass for the batch
+        sizes = () if batch_size is None else (batch_size, num_obs)
+        wanted = [n for n in sizes if n in seen]
         if not wanted:
             raise ValueError(
                 f"the arguments' leading lengths are {sorted(seen)}, so it is open which "
-                "hold rows and what a row weighs. Give Batched_Trace_ELBO its "
-                "batch_size=, or bind constant arrays with functools.partial."
+                "hold rows and what a row weighs. Give the loss its batch_size=, or "
+                "bind constant arrays with functools.partial."
             )
         rows = wanted[0]
     chosen = {i: leaves[int(i)] for i, length in lengths.items() if length == rows}

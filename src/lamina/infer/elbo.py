@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,12 +14,13 @@ from numpyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from numpyro.infer.autoguide import AutoGuide
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.util import compute_log_probs
+from numpyro.primitives import Messenger
 from numpyro.util import _validate_model, check_model_guide_match
 
 from lamina._checks import positive_size
 from lamina._typing import Array, Guide, Model
 from lamina.handlers.local import LOCAL, local_reparameterization, local_sites
-from lamina.handlers.rows import find_row_sites, row_weights
+from lamina.handlers.rows import RowSites, find_row_sites, row_weights
 from lamina.infer.arguments import Arguments, split_arguments
 
 
@@ -155,7 +157,7 @@ class LocalReparameterization_ELBO(TraceMeanField_ELBO):
         **kwargs: Any,
     ) -> dict[str, Any]:
         data = split_arguments(args, kwargs, batch_size=self.batch_size)
-        self.estimators = self.report(model, guide, data)
+        self.report(model, guide, data)
         posteriors: dict[str, Any] = {}
 
         def watched(*args: Any, **kwargs: Any) -> None:
@@ -170,15 +172,26 @@ class LocalReparameterization_ELBO(TraceMeanField_ELBO):
             rng_key, param_map, local, watched, *args, **kwargs
         )
 
-    def report(self, model: Model, guide: Guide, data: Arguments) -> dict[str, str]:
-        """site -> estimator, found once for each model, guide and kind of data."""
-        shapes = tuple((jnp.shape(v)[1:], str(jnp.result_type(v))) for v in data.leaves)
-        key = (unwrapped(model), unwrapped(guide), data.tree, shapes)
+    def prepare(self, model: Model, guide: Guide, *args: Any, **kwargs: Any) -> None:
+        """Find the estimators on data at hand: much faster than while JAX traces."""
+        data = split_arguments(args, kwargs, batch_size=self.batch_size)
+        self.report(model, guide, data)
+
+    def report(self, model: Model, guide: Guide, data: Arguments) -> None:
+        """Fill `estimators`, found once for each model, guide and kind of data."""
+        kinds = tuple(
+            (str(i) in data.rows, v.shape[str(i) in data.rows :], str(v.dtype))
+            if hasattr(v, "dtype")
+            else v
+            for i, v in enumerate(data.leaves)
+        )
+        key = (unwrapped(model), unwrapped(guide), data.tree, kinds)
         if key not in self._reports:
             self._reports[key] = local_sites(
                 model, guide, data.call, data.rows, data.unknown
             )
-        return self._reports[key]
+        self.estimators.clear()
+        self.estimators.update(self._reports[key])
 
 
 def mutable_values(trace: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,6 +206,15 @@ def unwrapped(fn: Any) -> Any:
     return fn
 
 
+def has_row_weights(fn: Any) -> bool:
+    """Whether one of the handlers around a model or guide weights rows already."""
+    while isinstance(fn, Messenger):
+        if isinstance(fn, row_weights):
+            return True
+        fn = fn.fn
+    return False
+
+
 def weigh_rows(
     model: Model,
     guide: Guide,
@@ -201,9 +223,17 @@ def weigh_rows(
     num_obs: int,
     params: Mapping[str, Any] | None = None,
 ) -> tuple[Model, Guide]:
-    """Model and guide with their row sites scaled by `num_obs` / (rows in the batch)."""
+    """Model and guide with their row sites scaled by `num_obs` / (rows in the batch).
+
+    Raises: ValueError where no weight would be right.
+    """
     batch = jnp.shape(next(iter(rows.values())))[0]
-    if batch == num_obs:
+    if batch > num_obs:
+        raise ValueError(
+            f"the batch has {batch} rows, more than the num_obs={num_obs} of all data, so "
+            "a row would weigh less than one. Give num_obs the number of all rows."
+        )
+    if batch == num_obs or has_row_weights(model) or has_row_weights(guide):
         return model, guide
     sites = weighted_sites(model, guide, call, rows, num_obs, params)
     weight = num_obs / batch
@@ -226,27 +256,24 @@ def weighted_sites(
     def with_params(fn: Any) -> Any:
         return handlers.substitute(fn, data=dict(params or {}))
 
-    found = find_row_sites(
-        lambda data: call(with_params(model), data), rows, num_obs=num_obs
-    )
-    latent = {name for name, kind in found.items() if kind == "latent"}
-    # an automatic guide reads no data: a latent value for each row is a parameter there
-    in_guide = (
-        {}
-        if isinstance(guide, AutoGuide)
-        else find_row_sites(
-            lambda data: call(with_params(guide), data), rows, num_obs=num_obs
+    def found(fn: Any) -> RowSites:
+        return find_row_sites(
+            lambda data: call(with_params(fn), data), rows, num_obs=num_obs
         )
-    )
-    orphans = sorted(latent - set(in_guide))
+
+    in_model = found(model)
+    # an automatic guide reads no data: a latent value for each row is a parameter there
+    automatic = isinstance(guide, AutoGuide)
+    in_guide = RowSites({}, frozenset()) if automatic else found(guide)
+    orphans = sorted(in_model.latent - in_guide.latent)
     if orphans:
         raise ValueError(
             f"{orphans}: latent values for each row of the batch, but the guide has none "
             "that follow the rows. A minibatch would reuse one batch's values for the "
             "next batch's rows. Compute their posterior from the rows in a hand-written "
-            "guide (amortise it), give them a subsampled plate, or use all rows."
+            "guide (amortise it), or use all rows."
         )
-    return frozenset(found) | frozenset(in_guide)
+    return frozenset(in_model.weighted) | frozenset(in_guide.weighted)
 
 
 def require_weightable(loss: ELBO) -> None:
@@ -258,12 +285,28 @@ def require_weightable(loss: ELBO) -> None:
         )
 
 
-def ordered(loss: ELBO) -> ELBO:
-    """`Trace_ELBO` in the order of the program; any other objective as it is."""
-    plain = type(loss) is Trace_ELBO and loss.sum_sites and not loss.multi_sample_guide
-    if not plain:
-        return loss
-    return OrderedTrace_ELBO(loss.num_particles, loss.vectorize_particles)
+def for_batches(loss: ELBO, num_obs: int, batch_size: int) -> ELBO:
+    """`loss` for a loop that knows its rows and weights them itself.
+
+    `Trace_ELBO` and `Batched_Trace_ELBO` become the ordered ELBO; local
+    reparameterization is told which arguments hold rows; any other stays as it is.
+
+    Raises: ValueError where the loss was made for another number of rows.
+    """
+    said = getattr(loss, "num_obs", num_obs)
+    if said != num_obs:
+        raise ValueError(
+            f"{type(loss).__name__} has num_obs={said}, but the data have {num_obs} rows, "
+            f"so every row would weigh {said / num_obs:.3g} times what it should. Give "
+            f"num_obs={num_obs}, or Trace_ELBO(), which the loop weights by itself."
+        )
+    plain = type(loss) in (Trace_ELBO, Batched_Trace_ELBO)
+    if plain and loss.sum_sites and not loss.multi_sample_guide:
+        return OrderedTrace_ELBO(loss.num_particles, loss.vectorize_particles)
+    if isinstance(loss, LocalReparameterization_ELBO):
+        loss = copy.copy(loss)  # its reports stay shared
+        loss.batch_size = batch_size
+    return loss
 
 
 def estimators_of(loss: ELBO, names: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from jax import lax
 from numpyro import handlers
 
 from lamina._typing import Array, Model
+from lamina.infer.svi import arrays_apart
 
 DRAWS_AT_ONCE = 64
 
@@ -57,13 +58,15 @@ def deterministic_draws(
     if not names:
         return {}
     lead = next(iter(draws.values())).shape[:2]
+    arrays, others = arrays_apart(data)
 
-    def one(draw: Mapping[str, Array]) -> dict[str, Array]:
+    def one(draw: Mapping[str, Array], arrays: Mapping[str, Array]) -> dict[str, Array]:
         with handlers.trace() as sites, handlers.seed(rng_seed=0):
             with handlers.substitute(data=dict(draw)):
-                model(**data)
+                model(**arrays, **others)
         return {name: sites[name]["value"] for name in names}
 
     flat = {k: jnp.reshape(v, (-1, *v.shape[2:])) for k, v in draws.items()}
-    found = jax.jit(lambda flat: map_draws(one, flat))(flat)
+    run = jax.jit(lambda flat, arrays: map_draws(lambda d: one(d, arrays), flat))
+    found = run(flat, arrays)
     return {k: np.asarray(v).reshape(*lead, *v.shape[1:]) for k, v in found.items()}

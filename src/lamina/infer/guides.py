@@ -14,6 +14,7 @@ from numpyro.infer import SVI, init_to_median
 from numpyro.infer.autoguide import (
     AutoGuide,
     AutoIAFNormal,
+    AutoLaplaceApproximation,
     AutoLowRankMultivariateNormal,
     AutoMultivariateNormal,
     AutoNormal,
@@ -21,7 +22,8 @@ from numpyro.infer.autoguide import (
 from numpyro.infer.svi import SVIState
 
 from lamina._typing import Array, Guide, Model
-from lamina.infer.svi import MinibatchLoop
+from lamina.handlers.preflight import inspect_model
+from lamina.infer.svi import MinibatchLoop, arrays_apart
 
 GUIDES: dict[str, type[AutoGuide]] = {
     "mean_field": AutoNormal,
@@ -35,8 +37,12 @@ def make_guide(
     guide: str | type[AutoGuide] | AutoGuide | Guide,
     model: Model,
     data: Mapping[str, Any],
+    latent: tuple[str, ...],
 ) -> Guide:
-    """A guide from a name, a class, an instance or a hand-written function."""
+    """A guide from a name, a class, an instance or a hand-written function.
+
+    `latent` are the model's latent sites, all of which a guide must have.
+    """
     if isinstance(guide, str):
         if guide not in GUIDES:
             raise ValueError(
@@ -44,6 +50,13 @@ def make_guide(
                 "guide's class or instance, or a function of the model's arguments."
             )
         guide = GUIDES[guide]
+    kind = guide if isinstance(guide, type) else type(guide)
+    if issubclass(kind, AutoLaplaceApproximation):
+        raise ValueError(
+            "AutoLaplaceApproximation is a point while it is fitted, and its spread is "
+            "made afterwards from the curvature of all rows, which minibatches do not "
+            "see. Use guide='full_rank', or method='map' for the point."
+        )
     if isinstance(guide, type) and issubclass(guide, AutoGuide):
         return guide(model, init_loc_fn=init_to_median(num_samples=15))
     if not callable(guide):
@@ -53,6 +66,13 @@ def make_guide(
         )
     if not isinstance(guide, AutoGuide):
         require_arguments("the guide", guide, data)
+        absent = sorted(set(latent) - set(inspect_model(guide, data).latent))
+        if absent:
+            raise ValueError(
+                f"the guide lacks {absent}, which the model samples, so their posterior "
+                "would be their prior. Sample each of the model's latent sites in the "
+                f"guide: {sorted(latent)}."
+            )
     return guide
 
 
@@ -96,23 +116,6 @@ def compiled_start(loop: MinibatchLoop, svi: SVI, key: Array) -> SVIState:
     return state
 
 
-def latent_names(model: Model, data: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of a model's latent sites."""
-    found: list[str] = []
-
-    def run() -> None:
-        with handlers.trace() as sites, handlers.seed(rng_seed=0):
-            model(**data)
-        found.extend(
-            name
-            for name, site in sites.items()
-            if site["type"] == "sample" and not site["is_observed"]
-        )
-
-    jax.eval_shape(run)
-    return tuple(found)
-
-
 def guide_draws(
     guide: Guide,
     params: Mapping[str, Array],
@@ -122,15 +125,16 @@ def guide_draws(
     latent: tuple[str, ...],
 ) -> dict[str, np.ndarray]:
     """Draws of the model's latent sites from a fitted guide: (1, draw, ...)."""
+    arrays, others = arrays_apart(data)
 
-    def one(draw: Mapping[str, Array]) -> dict[str, Array]:
-        seeded = handlers.seed(guide, draw["key"])
+    def one(key: Array, arrays: Mapping[str, Array]) -> dict[str, Array]:
+        seeded = handlers.seed(guide, key)
         fitted = handlers.substitute(seeded, data=dict(params))
-        sites = handlers.trace(fitted).get_trace(**data)
-        return {k: sites[k]["value"] for k in latent if k in sites}
+        sites = handlers.trace(fitted).get_trace(**arrays, **others)
+        return {k: sites[k]["value"] for k in latent}
 
-    keys = {"key": random.split(key, num_draws)}
-    found = jax.jit(jax.vmap(one))(keys)
+    keys = random.split(key, num_draws)
+    found = jax.jit(jax.vmap(one, (0, None)))(keys, arrays)
     return {k: np.asarray(v)[None] for k, v in found.items()}
 
 

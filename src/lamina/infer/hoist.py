@@ -55,10 +55,9 @@ def hoist(fn: Callable[..., Array], key: Array, *args: Any) -> Hoisted:
     needed = _variables(program.outvars).union(*(_variables(e.invars) for e in later))
     made = [v for e in ahead for v in e.outvars if v in needed]
     made += [v for v in program.invars[:1] if v in needed]
-    first = core.Jaxpr([], program.invars[:1], made, ahead)
-    second = core.Jaxpr(
-        program.constvars, [*made, *program.invars[1:]], program.outvars, later
-    )
+    first = _program([], program.invars[:1], made, ahead, program)
+    inputs = [*made, *program.invars[1:]]
+    second = _program(program.constvars, inputs, program.outvars, later, program)
     run_first = core.jaxpr_as_fun(core.ClosedJaxpr(first, []))
     run_second = core.jaxpr_as_fun(core.ClosedJaxpr(second, closed.consts))
 
@@ -67,6 +66,16 @@ def hoist(fn: Callable[..., Array], key: Array, *args: Any) -> Hoisted:
         return value
 
     return Hoisted(lambda key: run_first(key), rest, sum(map(_bytes, made)))
+
+
+def _program(
+    constants: Any, inputs: Any, outputs: Any, equations: Any, source: Any
+) -> Any:
+    """A part of the program `source`, which error messages go on naming."""
+    names = source.debug_info._replace(
+        arg_names=("",) * len(inputs), result_paths=("",) * len(outputs)
+    )
+    return core.Jaxpr(constants, inputs, outputs, equations, debug_info=names)
 
 
 def _variables(atoms: Any) -> set[Any]:

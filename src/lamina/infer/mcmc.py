@@ -13,6 +13,7 @@ from numpyro.infer import MCMC, NUTS, init_to_uniform
 from lamina._checks import positive_size
 from lamina._typing import Array, Model
 from lamina.handlers.centering import noncentered as noncenter
+from lamina.handlers.preflight import inspect_model, require_whole_rows
 from lamina.infer.fitted import Fitted
 from lamina.infer.svi import arrays_apart, bar_shown
 
@@ -61,10 +62,18 @@ def fit_mcmc(
     if num_chains == 1:
         chain_method = "sequential"
     data = {**rows, **constants}
+    inside = inspect_model(model, data)
+    require_whole_rows("NUTS", inside)
+    if inside.params:
+        raise ValueError(
+            f"NUTS samples no parameters: numpyro.param {sorted(inside.params)} would "
+            "stay at their first values. Give them priors, numpyro.sample, or use "
+            "method='vi', 'map' or 'mle', which learn them."
+        )
     model = noncenter(model, noncentered, **data)
     arrays, others = arrays_apart(data)
 
-    def latent_only(**arrays: Any) -> Any:
+    def latent_only(arrays: Mapping[str, Array]) -> Any:
         # deterministic sites are computed from the draws afterwards, if they are kept
         with handlers.block(hide_fn=lambda m: m["type"] == "deterministic"):
             return model(**arrays, **others)
@@ -84,7 +93,7 @@ def fit_mcmc(
         chain_method=chain_method,
         progress_bar=bar_shown(progress_bar),
     )
-    sampler.run(key, extra_fields=STATISTICS, **arrays)
+    sampler.run(key, arrays, extra_fields=STATISTICS)
     draws = sampler.get_samples(group_by_chain=True)
     extra = sampler.get_extra_fields(group_by_chain=True)
     statistics = {k: np.asarray(v) for k, v in extra.items()}

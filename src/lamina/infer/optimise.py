@@ -13,10 +13,12 @@ from jax import lax, random
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.util import scale_and_mask
+from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from lamina._checks import positive_size
 from lamina._typing import Array, Model
+from lamina.handlers.preflight import inspect_model, require_whole_rows
 from lamina.infer.fitted import Fitted
 from lamina.infer.svi import arrays_apart
 
@@ -51,7 +53,9 @@ def fit_mle(
 ) -> Fitted:
     r"""The maximum of the likelihood, $\arg\max_z \log p(y \mid z)$, in one draw.
 
-    Priors count for nothing but their supports. `numpyro.param` sites are maximised too.
+    Priors count for nothing but their supports; sites that only priors hold, such as the
+    scale of other coefficients, have no estimate and are left out. `numpyro.param` sites
+    are maximised too.
 
     Source: Nocedal and Wright (2006), Numerical Optimization, algorithm 7.5.
     """
@@ -89,6 +93,7 @@ def _maximise(
     prior: bool,
 ) -> Fitted:
     positive_size("optimisation", "num_steps", num_steps)
+    require_whole_rows("an optimiser", inspect_model(model, {**rows, **constants}))
     arrays, others = arrays_apart({**rows, **constants})
     size = len(next(iter(rows.values())))
 
@@ -105,8 +110,13 @@ def _maximise(
         return -total / size
 
     start = _start(lambda: sites_at({}, arrays), key)
+    unread = () if prior else _unread(lambda values: objective(values, arrays), start)
+    start = {k: v for k, v in start.items() if k not in unread}
     if not start:
-        raise ValueError("the model has no latent site and no parameter to estimate.")
+        raise ValueError(
+            f"the likelihood depends on none of {list(unread)}, so there is nothing to "
+            "estimate. Let the outcome's distribution use them."
+        )
     solver = optax.lbfgs(memory_size=20)
 
     def gradient_size(grad: Any) -> Array:
@@ -148,12 +158,17 @@ def _maximise(
     draws = {
         k: np.asarray(site["value"])[None, None]
         for k, site in found.items()
-        if site["type"] == "sample" and not site["is_observed"]
+        if site["type"] == "sample" and not site["is_observed"] and k not in unread
     }
     params = {k: site["value"] for k, site in found.items() if site["type"] == "param"}
     notes: tuple[str, ...] = ()
-    if float(slope) > 1e-3:
+    if unread:
         notes = (
+            f"the likelihood says nothing of {list(unread)}, which only priors hold, so "
+            "they have no estimate and are left out.",
+        )
+    if float(slope) > 1e-3:
+        notes += (
             f"the slope at the end is {float(slope):.2g} a row, not zero: the maximum "
             "may not be reached, or not exist. Raise num_steps or standardise the data.",
         )
@@ -164,6 +179,17 @@ def _maximise(
         settings={"num_steps": int(steps), "loss": float(loss) * size},
         notes=notes,
     )
+
+
+def _unread(objective: Any, values: Mapping[str, Array]) -> tuple[str, ...]:
+    """The sites that an objective does not depend on."""
+    reads = eval_provenance(
+        lambda **named: objective(
+            {name.removeprefix("site "): v for name, v in named.items()}
+        ),
+        **{f"site {name}": value for name, value in values.items()},
+    )
+    return tuple(name for name in values if f"site {name}" not in reads)
 
 
 def _start(run: Any, key: Array) -> dict[str, Array]:

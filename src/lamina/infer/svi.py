@@ -77,14 +77,15 @@ def svi_run_batched(
     Every array in `data` has one entry for each row; `constants` are the model's other
     arguments, the same in every step. Batches have min(batch_size, rows) rows; each epoch
     takes them in a fresh order and drops a different tail. The loop weights rows by N / B
-    by itself, once, for any ELBO of NumPyro's but Renyi's; a loss that weighs rows
-    already, `Batched_Trace_ELBO`, is taken as it is.
+    by itself, and once, for any ELBO of NumPyro's but Renyi's and for
+    `Batched_Trace_ELBO`; a model or guide under `row_weights` is taken as it is.
 
     `num_steps` or `num_epochs` sets the length; with `early_stopping`, `True` or a
     `Plateau`, it is the most. `progress_bar` is shown in terminals and notebooks unless
-    said otherwise. `init_state` goes on from an earlier result's `state`. `chunk_steps`
-    is how many steps one compiled call takes; it changes speed, not results: stopping is
-    judged on a fixed grid of steps. Ctrl-C returns what there is.
+    said otherwise. `init_state` goes on from an earlier result's `state`: with the same
+    key and data, as if the run had not stopped. `chunk_steps` is how many steps one
+    compiled call takes; it changes speed, not results: stopping is judged on a fixed grid
+    of steps. Ctrl-C returns what there is.
 
     Returns NumPyro's `SVIRunResult`: `params`, `state`, and `losses`, negative ELBOs in
     nats, one for each step.
@@ -114,24 +115,26 @@ def svi_run_batched(
     if state is None or svi.constrain_fn is None:
         start = loop.init(init_key)  # readies the guide too, where a run goes on
         state = start if init_state is None else init_state
-    losses = np.empty(0, np.float32)
+    done, losses = 0, [np.empty(0, np.float32)]
     with progress(steps, progress_bar) as bar:
         try:
-            while len(losses) < steps:
-                later, new = loop.advance(state, min(loop.grid, steps - len(losses)))
-                # together, so that Ctrl-C finds losses of the steps that state has
-                state, losses = later, np.concatenate([losses, new])
+            while done < steps:
+                later, new = loop.advance(state, min(loop.grid, steps - done))
+                losses.append(new)
+                # together, so that Ctrl-C finds a state and the number of its steps
+                state, done = later, done + len(new)
                 bar.set_postfix_str(f"loss {new.mean():.6g}", refresh=False)
                 bar.update(len(new))
-                if rule and rule.reached(losses):
+                if rule and rule.reached(_last(losses, 2 * rule.window)):
                     break
         except KeyboardInterrupt:
             warnings.warn(
-                f"interrupted after {len(losses)} of {steps} steps; the result is what "
+                f"interrupted after {done} of {steps} steps; the result is what "
                 "there is. Go on with init_state=result.state.",
                 stacklevel=2,
             )
-    return SVIRunResult(svi.get_params(state), state, jnp.asarray(losses))
+    found = jnp.asarray(np.concatenate(losses)[:done])
+    return SVIRunResult(svi.get_params(state), state, found)
 
 
 class MinibatchLoop:
@@ -172,7 +175,6 @@ class MinibatchLoop:
             if self.full
             else self.order.shuffle(rows)
         )
-        self._weighted: SVI | None = None
         self._chunk: Callable[..., Any] | None = None
 
     def init(self, key: Array, **options: Any) -> SVIState:
@@ -274,6 +276,15 @@ class MinibatchLoop:
 
         # not donated: after Ctrl-C the state from before the chunk is what there is
         return jax.jit(chunk)
+
+
+def _last(parts: list[np.ndarray], count: int) -> np.ndarray:
+    """The last `count` numbers of many parts, where there are as many."""
+    number, here = 0, 0
+    while here < count and number < len(parts):
+        number += 1
+        here += len(parts[-number])
+    return np.concatenate(parts[-number:])[-count:]
 
 
 def _next_key(key: Array, _: None) -> tuple[Array, Array]:

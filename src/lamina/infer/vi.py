@@ -19,12 +19,16 @@ from numpyro.infer.svi import SVIState
 from lamina._checks import positive_size
 from lamina._typing import Array, Guide, Model
 from lamina.handlers.centering import noncentered as noncenter
-from lamina.infer.elbo import LocalReparameterization_ELBO, OrderedTrace_ELBO
+from lamina.handlers.preflight import inspect_model
+from lamina.infer.elbo import (
+    LocalReparameterization_ELBO,
+    OrderedTrace_ELBO,
+    estimators_of,
+)
 from lamina.infer.fitted import Fitted
 from lamina.infer.guides import (
     compiled_start,
     guide_draws,
-    latent_names,
     make_guide,
     substituted,
 )
@@ -83,10 +87,20 @@ def fit_vi(
     if not learning_rate > 0:
         raise ValueError(f"learning_rate is {learning_rate}, but it is positive.")
     n = len(next(iter(rows.values())))
-    batch = min(n, batch_size or (n if n <= FULL_BATCH_ROWS else BATCH))
+    if batch_size is None:
+        batch_size = n if n <= FULL_BATCH_ROWS else BATCH
+    batch = min(n, positive_size("vi", "batch_size", batch_size))
     data = {**rows, **constants}
-    model = noncenter(model, noncentered, **data)
-    given, guide = guide, make_guide(guide, model, data)
+    centered, model = model, noncenter(model, noncentered, **data)
+    if isinstance(guide, AutoGuide) and model is not centered:
+        raise ValueError(
+            "the guide is an instance, made for the model as it is written, but "
+            "`noncentered` changes the model's sites. Give the guide's class, or wrap "
+            "the model in lamina.handlers.noncentered before making the guide."
+        )
+    inside = inspect_model(model, data)
+    latent = tuple(inside.latent)
+    given, guide = guide, make_guide(guide, model, data, latent)
     loss = make_loss(estimator, guide, num_particles, batch)
     init_key, order_key, draw_key = random.split(key, 3)
     own = optimizer is None
@@ -106,13 +120,16 @@ def fit_vi(
     params = svi.get_params(state)
     if own:
         params = svi.constrain_fn(optimizer_state(state).average)
-    latent = latent_names(model, data)
     draws = guide_draws(guide, params, data, draw_key, num_draws, latent)
+    for name in inside.params:  # the model's own parameters have one value in all draws
+        if isinstance(params[name], np.ndarray | Array):
+            one = np.asarray(params[name])
+            draws[name] = np.broadcast_to(one, (1, num_draws, *one.shape))
     return Fitted(
         model=substituted(model, params),
         draws=draws,
         losses=losses,
-        estimators=dict(getattr(loss, "estimators", {})),
+        estimators=estimators_of(loss, latent),
         settings={
             "guide": type(guide).__name__ if isinstance(guide, AutoGuide) else "own",
             "batch_size": batch,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from numpyro.distributions import Distribution, HalfNormal, Normal
 
@@ -41,16 +41,16 @@ class BLayer(Value):
 
     prior: Prior | None = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
-        positional = [f.name for f in fields(self) if not f.kw_only]
-        first = getattr(self, positional[0]) if positional else None
-        if isinstance(first, str):
-            cls = type(self).__name__
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if args and isinstance(args[0], str):
             raise TypeError(
-                f"{cls}({first!r}, ...) constructs a layer, and a layer's constructor "
-                f"takes distributions. The empty parentheses are missing: "
-                f"{cls}()({first!r}, ...)."
+                f"{cls.__name__}({args[0]!r}, ...) constructs a layer, and a layer's "
+                "constructor takes distributions. The empty parentheses are missing: "
+                f"{cls.__name__}()({args[0]!r}, ...)."
             )
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in SIZES:
             size = getattr(self, name, None)

@@ -1,0 +1,408 @@
+"""Prediction: a model run without its outcomes, chunk of rows after chunk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import random
+from numpyro import handlers
+from numpyro.diagnostics import hpdi
+
+from lamina._typing import Array, Model, Shape
+from lamina.data.dataset import Dataset
+from lamina.handlers.preflight import inspect_model
+from lamina.handlers.recording import predicting, record_outcomes, with_rows
+from lamina.infer.fitted import map_draws
+from lamina.infer.svi import arrays_apart
+from lamina.summary import Table, percent
+
+KINDS = ("response", "mean", "linear")
+NUMBERS_AT_ONCE = 2**22
+"""Draws times entries of the outcome that a prediction holds at a time."""
+
+
+@dataclass(frozen=True, repr=False)
+class Predicted:
+    """A prediction for each row: its mean, standard deviation and interval over draws.
+
+    `lower` and `upper` bound the highest-density interval of probability `interval`. All
+    have the shape of the outcome; `draws`, if asked for, has an axis of draws in front.
+    """
+
+    kind: str
+    interval: float
+    mean: np.ndarray
+    sd: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    draws: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def table(self) -> Table:
+        """One row for each entry of the outcome."""
+        columns = {
+            "mean": self.mean,
+            "sd": self.sd,
+            f"{percent(self.interval)} low": self.lower,
+            f"{percent(self.interval)} high": self.upper,
+        }
+        names = [",".join(map(str, index)) for index in np.ndindex(self.mean.shape)]
+        return Table(tuple(names), {k: np.ravel(v) for k, v in columns.items()})
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame (extra: lamina[dataframe])."""
+        return self.table().to_dataframe()
+
+    def __repr__(self) -> str:
+        return f"Predicted {self.kind} of shape {self.mean.shape}\n{self.table()!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{self!r}</pre>"
+
+
+def summarised(
+    values: np.ndarray, kind: str, interval: float, *, keep: bool
+) -> Predicted:
+    """A chunk's draws, (draw, rows, ...), as moments and intervals."""
+    wide = values.astype(np.float64)
+    single = len(values) == 1
+    low, high = (values[0], values[0]) if single else hpdi(values, interval)
+    return Predicted(
+        kind,
+        interval,
+        wide.mean(axis=0),
+        np.zeros(values.shape[1:]) if single else wide.std(axis=0, ddof=1),
+        np.asarray(low),
+        np.asarray(high),
+        values if keep else None,
+    )
+
+
+def joined(pieces: list[Predicted]) -> Predicted:
+    """Predictions of successive chunks as one."""
+
+    def along(name: str, axis: int) -> np.ndarray:
+        return np.concatenate([getattr(p, name) for p in pieces], axis=axis)
+
+    first = pieces[0]
+    return Predicted(
+        first.kind,
+        first.interval,
+        mean=along("mean", 0),
+        sd=along("sd", 0),
+        lower=along("lower", 0),
+        upper=along("upper", 0),
+        draws=None if first.draws is None else along("draws", 1),
+    )
+
+
+@dataclass(frozen=True)
+class Unobserved:
+    """A fitted model without its outcomes, and what stays the same in all its runs.
+
+    `shapes` are the outcomes' in the fit, which had `num_rows`.
+    """
+
+    model: Model
+    shapes: Mapping[str, Shape]
+    num_rows: int
+    observed: tuple[str, ...]
+    others: Mapping[str, Any]
+    """constants that are no arrays"""
+
+    def asked(self, num_rows: int, key: Array) -> Model:
+        """The model as it runs to predict this many rows, with the key of a draw."""
+        shapes = {
+            name: (num_rows, *shape[1:])
+            for name, shape in self.shapes.items()
+            if self.by_rows(name)
+        }
+        model = with_rows(record_outcomes(self.model), shapes=shapes)
+        return predicting(model, key=key, num_rows=num_rows)
+
+    def by_rows(self, name: str) -> bool:
+        """Whether an outcome's first axis is the rows."""
+        return self.shapes[name][:1] == (self.num_rows,)
+
+    def sites(
+        self,
+        num_rows: int,
+        keys: tuple[Array, Array],
+        draw: Mapping[str, Array],
+        arrays: Mapping[str, Array],
+    ) -> dict[str, Any]:
+        """All sites, given a draw of the latent ones; the keys are of levels and noise."""
+        level, noise = keys
+        with handlers.trace() as sites, handlers.seed(rng_seed=noise):
+            with handlers.substitute(data=dict(draw)):
+                self.asked(num_rows, level)(
+                    **arrays, **self.others, **dict.fromkeys(self.observed)
+                )
+        return sites
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells compiled functions of one model apart."""
+        # with types, since 1 equals True and 1.0, and models may tell them apart
+        return tuple(sorted((k, str(type(v)), v) for k, v in self.others.items()))
+
+
+class Predictor:
+    """A fitted model asked for its outcomes on rows of data.
+
+    `compiled` keeps compiled functions from one prediction to the next.
+
+    Raises: ValueError where the model has no such outcome on these data.
+    """
+
+    def __init__(
+        self,
+        unobserved: Unobserved,
+        data: Dataset,
+        num_rows: int,
+        kind: str,
+        compiled: dict[Any, Any],
+    ) -> None:
+        self.unobserved, self.data = unobserved, data
+        self.num_rows, self.kind, self.compiled = num_rows, kind, compiled
+        self.arrays, _ = arrays_apart(data.constants)
+        self.names = self._outcomes()
+
+    def _outcomes(self) -> tuple[str, ...]:
+        """The outcomes of the model on these data, checked before any compilation."""
+        model, n = self.unobserved, self.num_rows
+        try:
+            inside = inspect_model(model.asked(n, random.key(0)), self.data.unobserved)
+        except Exception as error:
+            error.add_note(
+                f"This happened when the model ran to predict, where "
+                f"{', '.join(model.observed)} is None ({self.data.describe()})."
+            )
+            raise
+        if inside.subsampled:
+            raise ValueError(
+                f"plates {list(inside.subsampled)} pick a random part of the rows, so "
+                "the model predicts for some of them only. Let it take all rows where "
+                "the outcome is None: subsample_size=None."
+            )
+        names = tuple(k for k in model.shapes if k in inside.latent)
+        if not names:
+            raise ValueError(
+                f"the model has no outcome to predict: with {model.observed} None, it "
+                f"samples none of {sorted(model.shapes)}. Observe the argument itself, "
+                "numpyro.sample('y', ..., obs=y)."
+            )
+        lacking = [k for k in names if f"{k}.linear" not in inside.deterministic]
+        if self.kind == "linear" and lacking:
+            raise ValueError(
+                f"kind='linear' needs the predictor, which only Lamina's links announce, "
+                f"and {lacking} has none. Use kind='mean' or 'response', or a link."
+            )
+        for name in names:
+            shape = inside.latent[name]
+            if model.by_rows(name) and (shape or (1,))[0] != n:
+                raise ValueError(
+                    f"outcome {name!r} has shape {shape} where {n} rows are to be "
+                    "predicted, so its entries do not stand for these rows. Let its "
+                    "shape follow the data (x.shape[0]), not a number or a random "
+                    "subsample, or give the new number of rows with the new data."
+                )
+        return names
+
+    def draw(
+        self,
+        draws: Mapping[str, Array],
+        num_draws: int,
+        key: Array,
+        chunk_rows: int | str | None,
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Draws of the outcomes, (draw, rows, ...), for one chunk of rows after another.
+
+        `draws` are the latent sites' (draw, ...).
+        """
+        n, size = self.num_rows, self._size(num_draws, chunk_rows)
+        if size < n and not self.may_be_cut(draws):
+            size = n
+        run = self._compiled("draws", size, _draws)
+        level_key, noise_key = random.split(key)
+        numbers = jnp.arange(num_draws)
+        for number, first in enumerate(range(0, n, size)):
+            rows = min(size, n - first)
+            padded = {
+                k: _padded(v[first : first + size], size)
+                for k, v in self.data.rows.items()
+            }
+            noise = random.fold_in(noise_key, number)
+            found = run(draws, numbers, {**padded, **self.arrays}, level_key, noise)
+            part = {
+                k: np.asarray(v)[:, :rows]
+                if self.unobserved.by_rows(k)
+                else np.asarray(v)
+                for k, v in found.items()
+            }
+            if self.kind == "mean":
+                _require_means(part)
+            yield part
+
+    def _size(self, num_draws: int, chunk_rows: int | str | None) -> int:
+        if chunk_rows is None:
+            return self.num_rows
+        if chunk_rows != "auto":
+            return min(self.num_rows, int(chunk_rows))
+        wide = max(math.prod(self.unobserved.shapes[k][1:]) for k in self.names)
+        most = NUMBERS_AT_ONCE // (num_draws * max(wide, 1))
+        return max(min(self.num_rows, most), 1)
+
+    def _compiled(self, what: str, size: int, make: Callable[..., Any]) -> Any:
+        key = (what, self.kind, self.names, size, self.unobserved.key)
+        if key not in self.compiled:
+            made = make(self.unobserved, self.names, self.kind, size)
+            self.compiled[key] = jax.jit(made)
+        return self.compiled[key]
+
+    def may_be_cut(self, draws: Mapping[str, Array]) -> bool:
+        """Whether rows can be predicted in chunks: they do not change one another.
+
+        A few rows are predicted together and in two halves, by a few draws: each row's
+        density must be the same. A model that cannot run on fewer rows is not cut.
+        """
+        n = self.num_rows
+        if not self.data.rows or not all(map(self.unobserved.by_rows, self.names)):
+            return False
+        at = np.arange(n - n % 2)
+        if n >= 8:  # neighbours, which a sequence ties, and distant rows
+            at = np.r_[0:4, np.linspace(4, n - 1, 4).astype(int)]
+        few = {k: v[at] for k, v in self.data.rows.items()}
+        most = max((len(v) for v in draws.values()), default=1)
+        some = sorted({0, most // 2, most - 1})
+        try:
+            return all(
+                self._halves_agree(few, {k: v[i] for k, v in draws.items()})
+                for i in some
+            )
+        except Exception:  # the model knows its number of rows
+            return False
+
+    def _halves_agree(
+        self, rows: Mapping[str, np.ndarray], draw: Mapping[str, Array]
+    ) -> bool:
+        """Whether each row has the same density among all rows as among half of them."""
+        m = len(next(iter(rows.values())))
+        half = m // 2
+        whole = self._compiled("densities", m, _densities)
+        part = self._compiled("densities", half, _densities)
+        together, free = whole(draw, {**rows, **self.arrays}, {})
+        apart: dict[str, list[np.ndarray]] = {k: [] for k in self.names}
+        for cut in (slice(half), slice(half, m)):
+            here = {**{k: v[cut] for k, v in rows.items()}, **self.arrays}
+            shapes = jax.eval_shape(part, draw, here, {})[1]
+            # the same values for the latent sites of the same rows
+            given = {k: _cut(v, shapes[k].shape, cut) for k, v in free.items()}
+            for name, density in part(draw, here, given)[0].items():
+                apart[name].append(np.asarray(density))
+        return all(
+            len(np.shape(together[k])) > 0
+            and len(together[k]) == m
+            and np.allclose(
+                together[k], np.concatenate(apart[k]), 1e-4, 1e-4, equal_nan=True
+            )
+            for k in self.names
+        )
+
+
+def _draws(
+    model: Unobserved, names: tuple[str, ...], kind: str, size: int
+) -> Callable[..., dict[str, Array]]:
+    """A function from draws and a chunk of rows to draws of the outcomes."""
+
+    def run(
+        draws: Mapping[str, Array],
+        numbers: Array,
+        arrays: Mapping[str, Array],
+        level_key: Array,
+        noise_key: Array,
+    ) -> dict[str, Array]:
+        def one(draw: Mapping[str, Array], number: Array) -> dict[str, Array]:
+            keys = random.fold_in(level_key, number), random.fold_in(noise_key, number)
+            sites = model.sites(size, keys, draw, arrays)
+            return {k: _value(sites, k, kind, len(model.shapes[k])) for k in names}
+
+        return map_draws(one, draws, numbers)
+
+    return run
+
+
+def _densities(
+    model: Unobserved, names: tuple[str, ...], kind: str, size: int
+) -> Callable[..., tuple[dict[str, Array], dict[str, Array]]]:
+    """A function from one draw and some rows to the density of each row's outcome.
+
+    It returns the sites that the draw left free, too, and takes values for them.
+    """
+
+    def run(
+        draw: Mapping[str, Array],
+        arrays: Mapping[str, Array],
+        given: Mapping[str, Array],
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        keys = random.key(0), random.key(1)
+        sites = model.sites(size, keys, {**draw, **given}, arrays)
+        free = {
+            k: site["value"]
+            for k, site in sites.items()
+            if site["type"] == "sample" and not site["is_observed"] and k not in draw
+        }
+        densities = {k: sites[k]["fn"].log_prob(sites[k]["value"]) for k in names}
+        return densities, free
+
+    return run
+
+
+def _cut(value: Array, shape: Shape, rows: slice) -> Array:
+    """`value` on some of the rows: on the axis where `shape` has fewer entries."""
+    fewer = [
+        i for i, (a, b) in enumerate(zip(value.shape, shape, strict=True)) if a != b
+    ]
+    return value[(slice(None),) * fewer[0] + (rows,)] if fewer else value
+
+
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """The rows, the last one repeated up to `size` rows."""
+    return np.concatenate([rows, rows[-1:].repeat(size - len(rows), 0)])
+
+
+def _value(sites: Mapping[str, Any], name: str, kind: str, ndim: int) -> Array:
+    """An outcome's value in a trace, with as many axes as it had in the fit."""
+    fn = sites[name]["fn"]
+    if kind == "response":
+        value = sites[name]["value"]
+    elif f"{name}.{kind}" in sites:
+        value = sites[f"{name}.{kind}"]["value"]
+    else:
+        try:
+            value = jnp.broadcast_to(fn.mean, fn.shape())
+        except (AttributeError, NotImplementedError) as error:
+            raise ValueError(
+                f"kind='mean': {type(fn).__name__}, which outcome {name!r} has, knows no "
+                "mean. Use kind='response', and the mean of its draws."
+            ) from error
+    value = jnp.atleast_1d(value)
+    return value[..., None] if value.ndim == ndim - 1 else value
+
+
+def _require_means(part: Mapping[str, np.ndarray]) -> None:
+    for name, values in part.items():
+        if np.isnan(values).any():
+            raise ValueError(
+                f"kind='mean': the mean of outcome {name!r} is NaN. Its distribution has "
+                "none (categories have no mean), or its parameters are NaN. Use "
+                "kind='response' to see its draws."
+            )
