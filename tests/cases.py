@@ -93,13 +93,18 @@ def second_order(x, lmbda, theta):
 def low_rank(x, z, lmbda1, theta1, lmbda2, theta2):
     units = range(theta1.shape[2])
     weights = [theta1[:, :, u] @ theta2[:, :, u].T for u in units]
-    return np.array([[row @ w @ other for w in weights] for row, other in zip(x, z)])
+    return np.array(
+        [[row @ w @ other for w in weights] for row, other in zip(x, z, strict=True)]
+    )
 
 
 def bilinear(x, z, lmbda, beta):
     units = range(beta.shape[2])
     return np.array(
-        [[row @ beta[:, :, u] @ other for u in units] for row, other in zip(x, z)]
+        [
+            [row @ beta[:, :, u] @ other for u in units]
+            for row, other in zip(x, z, strict=True)
+        ]
     )
 
 

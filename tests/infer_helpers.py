@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from numpyro import handlers
 from numpyro.distributions import constraints
 
 
@@ -42,13 +41,14 @@ class GivenNoise(dist.Normal):
         return self.loc + self.scale * self.noise
 
 
-def parameters(fn, rows, seed=0):
-    """The unconstrained parameters of a guide, and the way back."""
-    with handlers.trace() as sites, handlers.seed(rng_seed=seed):
-        fn(**rows)
-    return {
-        name: site["value"] for name, site in sites.items() if site["type"] == "param"
-    }
+def start(svi, rows, seed=0):
+    """An SVI's first state, made in one compilation."""
+    return jax.jit(svi.init)(jax.random.key(seed), **rows)
+
+
+def start_params(svi, rows):
+    """Its unconstrained parameters at the start."""
+    return svi.optim.get_params(start(svi, rows).optim_state)
 
 
 def in_batches(rows, size):

@@ -155,7 +155,9 @@ def test_the_published_modules_hold_the_published_names(module):
         "lamina.links": ["gaussian_link_exp", "gaussian_link", "logit_link"],
         "lamina.infer": ["Batched_Trace_ELBO", "svi_run_batched"],
     }
-    names = published.get(module, [*published["lamina.layers"], *published["lamina.links"]])
+    names = published.get(
+        module, [*published["lamina.layers"], *published["lamina.links"]]
+    )
     found = importlib.import_module(module)
     assert all(hasattr(found, name) for name in names)
     assert all(hasattr(found, name) for name in getattr(found, "__all__", []))
@@ -183,7 +185,8 @@ def fresh():
 
 
 @pytest.mark.parametrize(
-    "heavy", ["flax", "pandas", "xarray", "matplotlib", "scipy.stats", "arviz", "IPython"]
+    "heavy",
+    ["flax", "pandas", "xarray", "matplotlib", "scipy.stats", "arviz", "IPython"],
 )
 def test_importing_lamina_leaves_heavy_packages_alone(fresh, heavy):
     assert "lamina.layers" in fresh["modules"]

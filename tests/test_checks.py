@@ -44,6 +44,15 @@ def test_columns_of_any_number_type_become_floats(x):
     assert_array_equal(found, np.asarray(x, np.float32))
 
 
+def test_large_integers_do_not_wrap_around():
+    """Times in milliseconds since 1970 take 41 bits; JAX's integers have 32."""
+    x = np.array([1_600_000_000_000, -(2**40), 2**62])
+    assert_array_equal(_checks.as_columns("Layer 'x'", x)[:, 0], x.astype(np.float32))
+    assert_array_equal(_checks.as_jax(x), x.astype(np.float32))
+    assert _checks.as_jax(np.array([2**31 - 1])).dtype == jnp.int32
+    assert _checks.as_jax(np.zeros(0, int)).shape == (0,)
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_floats_stay_narrow(dtype):
     assert _checks.as_columns("Layer 'x'", jnp.ones((2, 2), dtype)).dtype == dtype
@@ -56,7 +65,9 @@ def test_columns_of_other_ranks_raise(shape):
 
 
 def test_no_columns_raise():
-    with pytest.raises(ValueError, match=says(r"\(3, 0\), no columns", "always be zero")):
+    with pytest.raises(
+        ValueError, match=says(r"\(3, 0\), no columns", "always be zero")
+    ):
         _checks.as_columns("Layer 'x'", np.ones((3, 0)))
 
 
@@ -152,6 +163,15 @@ def test_a_size_given_twice_or_never_raises():
 def test_a_size_is_a_whole_number_of_at_least_one(size):
     with pytest.raises(ValueError, match=says("`rank` is", "at least 1")):
         _checks.positive_size("Layer", "rank", size)
+
+
+def test_a_size_computed_by_jax_raises_with_the_remedy():
+    codes = jnp.array([0, 2])
+    expected = says("`num_categories` is computed by JAX", "outside of the model")
+    with pytest.raises(TypeError, match=expected):
+        _checks.positive_size("Layer", "num_categories", codes.max() + 1)
+    with pytest.raises(TypeError, match=expected):
+        jax.jit(lambda c: _checks.positive_size("L", "num_categories", c.max()))(codes)
 
 
 def test_numpy_sizes_become_python_ints():

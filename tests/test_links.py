@@ -12,11 +12,11 @@ from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.util import log_density
 from scipy import stats
+from support import enable_x64, log_prob, run, shape_of, shapes, trace
 
 from lamina import links
 from lamina.handlers import predicting, record_outcomes
 from lamina.layers import AdaptiveLayer, InterceptLayer
-from support import enable_x64, log_prob, run, shape_of, shapes, trace
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
@@ -104,7 +104,11 @@ def test_several_units_score_each_entry_once(case, n):
     assert_allclose(found, expected(y, eta), rtol=1e-6, atol=1e-6)
 
 
-@given(n=st.integers(1, 6), seed=st.integers(0, 2**32 - 1), name=st.sampled_from(list(LINKS)))
+@given(
+    n=st.integers(1, 6),
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(list(LINKS)),
+)
 def test_densities_agree_with_scipy_at_any_predictor(n, seed, name):
     link, outcomes, expected = LINKS[name]
     rng = np.random.default_rng(seed)
@@ -280,13 +284,13 @@ def test_a_known_scale_is_matched_by_its_axes(link, eta, y, scale):
     ],
 )
 def test_a_scale_that_could_set_rows_against_rows_raises(eta, y, scale):
-    with pytest.raises(ValueError, match="`sigma` has shape.*rows against rows"):
+    with pytest.raises(ValueError, match=r"`sigma` has shape.*rows against rows"):
         run(links.gaussian_link, np.zeros(eta), np.zeros(y), scale=np.ones(scale))
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, np.nan, np.inf, np.array([1.0, 0.0])])
 def test_a_known_scale_is_positive_and_finite(scale):
-    with pytest.raises(ValueError, match="`sigma`: 1 of .* not positive finite"):
+    with pytest.raises(ValueError, match=r"`sigma`: 1 of .* not positive finite"):
         run(links.gaussian_link, np.zeros((2, 1)), np.zeros(2), scale=scale)
 
 
@@ -294,9 +298,9 @@ def test_a_learned_scale_has_the_prior_that_is_given():
     eta, y = np.zeros((3, 1)), np.zeros(3)
     default = log_prob(links.gaussian_link, "sigma", eta, y, values=SITES)
     assert_allclose(default, stats.expon.logpdf(SIGMA))
-    half = trace(
-        links.gaussian_link, eta, y, scale=dist.HalfNormal(2.0), values=SITES
-    )["sigma"]["fn"]
+    half = trace(links.gaussian_link, eta, y, scale=dist.HalfNormal(2.0), values=SITES)[
+        "sigma"
+    ]["fn"]
     assert_allclose(half.log_prob(SIGMA), stats.halfnorm.logpdf(SIGMA, 0.0, 2.0))
 
 
@@ -332,7 +336,9 @@ def test_a_modelled_scale_may_be_an_intercept_or_shared_by_units():
 
 def test_only_one_source_of_the_scale_may_be_given():
     with pytest.raises(ValueError, match="both `scale` and `log_scale`"):
-        run(links.gaussian_link, np.zeros((2, 1)), scale=1.0, log_scale=np.zeros((2, 1)))
+        run(
+            links.gaussian_link, np.zeros((2, 1)), scale=1.0, log_scale=np.zeros((2, 1))
+        )
 
 
 @pytest.mark.parametrize(
@@ -367,6 +373,22 @@ def test_poisson_gradients_are_finite_where_the_rate_underflows_in_float32():
         eta = jnp.float32(-200.0)
         assert_allclose(density(eta), -400.0 - np.log(2.0), rtol=1e-6)
         assert_allclose(jax.grad(density)(eta), 2.0)
+
+
+def test_poisson_draws_stop_at_the_largest_integer():
+    """NumPyro draws zero at an infinite rate."""
+    with jax.enable_x64(False):
+        eta = np.array([[90.0], [50.0], [22.0], [0.0]])
+        drawn = np.asarray(run(links.poisson_link, eta))
+    assert np.all(drawn[:3] == 2**31 - 1)
+    assert 0 <= drawn[3] < 20
+
+
+def test_counts_past_32_bits_are_scored_as_they_are():
+    with jax.enable_x64(False):
+        y = np.array([2**40])
+        found = trace(links.poisson_link, np.array([[27.0]]), y)["obs"]
+    assert_allclose(found["value"], [2.0**40])
 
 
 def test_log_poisson_survives_expansion_and_tree_maps():
@@ -458,7 +480,11 @@ def test_a_subsampled_plate_scales_the_rows_of_its_batch():
 def test_replicates_keep_their_leading_axes():
     """Predictors (r, n, 1) score outcomes (r, n); an intercept (r, 1, 1) expands."""
     rng = np.random.default_rng(0)
-    y, eta, alpha = rng.normal(size=(2, 3)), rng.normal(size=(2, 3, 1)), np.ones((2, 1, 1))
+    y, eta, alpha = (
+        rng.normal(size=(2, 3)),
+        rng.normal(size=(2, 3, 1)),
+        np.ones((2, 1, 1)),
+    )
     found = log_prob(links.gaussian_link, "obs", eta, y, values=SITES)
     assert_allclose(found, stats.norm.logpdf(y, eta[..., 0], SIGMA))
     found = log_prob(links.gaussian_link, "obs", alpha, y, values=SITES)

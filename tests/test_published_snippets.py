@@ -49,7 +49,7 @@ def simulated():
     }
 
 
-def fit(model_fn, num_steps=1500, **model_data):
+def fit(model_fn, num_steps=5000, **model_data):
     """The published fit, from the schedule to the posterior's draws."""
     schedule = optax.cosine_onecycle_schedule(
         transition_steps=num_steps,
@@ -171,7 +171,7 @@ def test_the_low_rank_interaction_model(simulated):
         )
         return gaussian_link_exp(mu, y)
 
-    draws = fit(model, num_steps=2500, x=x, z=z, y=y)
+    draws = fit(model, x=x, z=z, y=y)
     recovers(draws["x.beta"][..., 0], BETA, x)
     found = np.einsum(
         "sdl,sel->sde", draws["xz.theta1"][..., 0], draws["xz.theta2"][..., 0]

@@ -44,8 +44,9 @@ def as_columns(where: str, x: Any, argument: str = "x") -> Array:
             f"{where}: `{argument}` has shape {tuple(x.shape)}, no columns, so its term "
             "would always be zero. Leave the layer out, or give it columns."
         )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(float)  # before JAX, whose integers of 32 bits would wrap around
     x = jnp.asarray(x)
-    x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
     return x[:, None] if x.ndim == 1 else x
 
 
@@ -125,6 +126,12 @@ def one_size(where: str, name: str, given: int | None, called: int | None) -> in
 
 def positive_size(where: str, name: str, size: Any) -> int:
     """`size` as a Python int of at least one."""
+    if isinstance(size, jax.Array):
+        raise TypeError(
+            f"{where}: `{name}` is computed by JAX, {size!r}, but sizes decide shapes, "
+            "which are fixed before anything runs, and one batch need not hold every "
+            "category. Compute it from all data, outside of the model."
+        )
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
         raise ValueError(
             f"{where}: `{name}` is {size!r}, but a size is a whole number of at least "
@@ -141,6 +148,16 @@ def allows_negative(fn: Distribution) -> bool:
     except jax.errors.TracerArrayConversionError:  # its bounds are being traced
         return False
     return inside is not None and bool(np.any(inside))
+
+
+def as_jax(value: Any) -> Array:
+    """`value` for JAX: integers too large for its own become floats, and none wrap."""
+    value = as_array(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size:
+        limit = jnp.iinfo(jnp.result_type(int)).max
+        if value.max() > limit or value.min() < -limit:
+            value = value.astype(float)
+    return jnp.asarray(value)
 
 
 def where_bad(bad: np.ndarray) -> str:

@@ -23,7 +23,13 @@ from jax.scipy.special import gammaln
 from numpyro.distributions import Distribution, constraints
 
 from lamina import effects
-from lamina._checks import allows_negative, concrete, require_support, where_bad
+from lamina._checks import (
+    allows_negative,
+    as_jax,
+    concrete,
+    require_support,
+    where_bad,
+)
 from lamina._typing import Array, Shape, show
 
 
@@ -114,7 +120,10 @@ def poisson_link(eta: Array, y: Any = None, *, name: str = "obs") -> Array:
 
 
 class LogPoisson(dist.Poisson):
-    """Poisson by its log rate: its log density is finite where the rate underflows."""
+    """Poisson by its log rate: its log density is finite where the rate underflows.
+
+    Draws are integers of JAX's default type and stop at the largest of them.
+    """
 
     arg_constraints = {"log_rate": constraints.real}  # noqa: RUF012
     pytree_data_fields = ("log_rate", "rate")
@@ -122,6 +131,13 @@ class LogPoisson(dist.Poisson):
     def __init__(self, log_rate: Array, *, validate_args: bool | None = None) -> None:
         self.log_rate = log_rate
         super().__init__(jnp.exp(log_rate), validate_args=validate_args)
+
+    def sample(self, key: Array, sample_shape: Shape = ()) -> Array:
+        # a rate past the largest integer, infinity included, would be drawn as zero
+        most = jnp.iinfo(jnp.result_type(int)).max
+        drawn = super().sample(key, sample_shape)
+        past = jnp.broadcast_to(self.rate >= float(most), jnp.shape(drawn))
+        return jnp.where(past, most, drawn)
 
     def log_prob(self, value: Array) -> Array:
         value = jnp.asarray(value, self.rate.dtype)
@@ -136,7 +152,7 @@ def observe(name: str, eta: Array, fn: Distribution, y: Any) -> Array:
     require_plates_fit(name, jnp.shape(eta))
     if y is not None:
         require_support(name, fn, y)
-        y = jnp.asarray(y)
+        y = as_jax(y)
     effects.outcome(name, eta, fn)
     return numpyro.sample(name, fn, obs=y)
 

@@ -5,12 +5,13 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpy.testing import assert_allclose
+from numpyro import handlers
 from numpyro.infer.util import log_density
+from support import trace
 
 from lamina.handlers import noncentered
-from lamina.layers import AdaptiveLayer, FMLayer, FixedPriorLayer, RandomEffectsLayer
+from lamina.layers import AdaptiveLayer, FixedPriorLayer, FMLayer, RandomEffectsLayer
 from lamina.links import gaussian_link
-from support import trace
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -164,6 +165,16 @@ def test_positive_and_discrete_sites_do_not_qualify():
         numpyro.sample("c", dist.TruncatedNormal(0.0, scale, low=0.0))
 
     assert noncentered(model, True) is model
+
+
+def test_a_models_arguments_may_have_the_names_of_ours():
+    def model(model, sites):
+        scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+        numpyro.sample("beta", dist.Normal(model + sites, scale))
+
+    moved = noncentered(model, True, model=1.0, sites=2.0)
+    sites = handlers.trace(handlers.seed(moved, 0)).get_trace(model=1.0, sites=2.0)
+    assert sites["beta_decentered"]["type"] == "sample"
 
 
 def test_it_traces_under_validation_and_takes_keyword_data():

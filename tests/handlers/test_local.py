@@ -1,7 +1,6 @@
 """Local reparameterization: used where it is sound, the same expectation, less noise."""
 
 import functools
-from itertools import product as pairs
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,14 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from infer_helpers import in_batches, largest_error, normal_guide, regression
+from infer_helpers import (
+    in_batches,
+    largest_error,
+    normal_guide,
+    regression,
+    start,
+    start_params,
+)
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.contrib.control_flow import scan as numpyro_scan
@@ -18,8 +24,9 @@ from numpyro.infer import SVI, Trace_ELBO, TraceMeanField_ELBO, autoguide
 from numpyro.infer.reparam import LocScaleReparam
 
 from lamina.effects import product
+from lamina.handlers import row_weights
 from lamina.handlers.local import LOCAL, local_reparameterization
-from lamina.infer import LocalReparameterization_ELBO, svi_run_batched
+from lamina.infer import LocalReparameterization_ELBO, elbo, svi_run_batched
 from lamina.layers import AdaptiveLayer, InterceptLayer, RandomEffectsLayer
 from lamina.links import gaussian_link_exp, logit_link, poisson_link
 from lamina.products import affine, lookup
@@ -61,35 +68,34 @@ def linear(x, y, **_):
 
 def mean_field(model, rows):
     """A hand-written mean-field guide: quicker to start than an automatic one."""
-    with handlers.trace() as sites, handlers.seed(rng_seed=0):
-        model(**rows)
-    latent = {
-        name: site["fn"]
-        for name, site in sites.items()
-        if site["type"] == "sample" and not site["is_observed"]
-    }
+    latent = {}
+
+    def run(rows):
+        with handlers.trace() as sites, handlers.seed(rng_seed=0):
+            model(**rows)
+        for name, site in sites.items():
+            if site["type"] == "sample" and not site["is_observed"]:
+                fn = site["fn"]
+                real = getattr(fn.support, "base_constraint", fn.support)
+                latent[name] = fn.shape(), real is dist.constraints.real
+
+    jax.eval_shape(run, rows)
 
     def guide(**_):
-        for name, fn in latent.items():
-            if fn.support in (dist.constraints.real, dist.constraints.real_vector) or (
-                getattr(fn.support, "base_constraint", None) is dist.constraints.real
-            ):
-                normal_guide(name, fn.shape())
+        for name, (shape, real) in latent.items():
+            if real:
+                normal_guide(name, shape)
             else:
-                loc = numpyro.param(f"{name}.loc", jnp.zeros(fn.shape()))
-                numpyro.sample(name, dist.LogNormal(loc, 0.2).to_event(fn.event_dim))
+                loc = numpyro.param(f"{name}.loc", jnp.zeros(shape))
+                numpyro.sample(name, dist.LogNormal(loc, 0.2).to_event(len(shape)))
 
     return guide
 
 
-def estimators(model, rows, guide=None):
+def estimators(model, rows, guide=None, params=None):
     """What the objective reports for each site."""
-    guide = guide or mean_field(model, rows)
     loss = LocalReparameterization_ELBO()
-    svi = SVI(model, guide, optax.adam(0.01), loss)
-    state = svi.init(jax.random.key(0), **rows)
-    value = svi.evaluate(state, **rows)
-    assert np.isfinite(value)
+    loss.prepare(params or {}, model, guide or mean_field(model, rows), **rows)
     return loss.estimators
 
 
@@ -103,7 +109,11 @@ def test_both_layers_of_a_net_have_it(activation, rows):
 
 
 def test_layers_have_it_where_a_product_is_linear(rows):
-    found = estimators(layers, rows, autoguide.AutoNormal(layers))
+    loss, guide = LocalReparameterization_ELBO(), autoguide.AutoNormal(layers)
+    svi = SVI(layers, guide, optax.adam(0.01), loss)
+    _, value = jax.jit(svi.update)(start(svi, rows), **rows)
+    assert np.isfinite(value)
+    found = loss.estimators
     assert {name for name, kind in found.items() if kind == LOCAL} == {
         "x.beta",
         "g.theta",
@@ -362,8 +372,10 @@ def test_a_reparameterised_site_falls_back(rows):
     ],
 )
 def test_a_guide_that_is_not_mean_field_falls_back(guide, reason, rows):
-    found = estimators(linear, rows, guide(linear))
-    assert reason in found["w"]
+    guide = guide(linear)
+    svi = SVI(linear, guide, optax.adam(0.01), Trace_ELBO())
+    params = svi.get_params(start(svi, rows))
+    assert reason in estimators(linear, rows, guide, params)["w"]
 
 
 def test_a_draw_that_the_guide_reads_falls_back(rows):
@@ -396,11 +408,13 @@ def test_without_an_owner_a_product_is_itself(rows):
 
 # --- the same expectation ----------------------------------------------------------
 
+DRAWS = 20_000
+
 
 def losses_and_gradients(model, guide, rows, loss, draws, seed=0):
     """Draws of a loss and its gradient, at parameters away from any optimum."""
     svi = SVI(model, guide, optax.adam(0.01), loss)
-    params = svi.optim.get_params(svi.init(jax.random.key(0), **rows).optim_state)
+    params = start_params(svi, rows)
 
     def one(key):
         def value(params):
@@ -438,40 +452,39 @@ def row_products(x, y, g, **_):
 
 @pytest.mark.parametrize(
     "model",
-    [net, layers, row_products, shared, also_outside, centred, scanned, siamese],
+    [net, layers, row_products, shared],
     ids=lambda model: model.__name__,
 )
 def test_loss_and_gradients_have_the_plain_expectation(model, rows):
-    """A z-test of every entry over seeds; fallbacks are tested alike."""
-    guide = mean_field(model, rows)
-    draws = 20_000
-    local = losses_and_gradients(
-        model, guide, rows, LocalReparameterization_ELBO(), draws, 1
-    )
-    plain = losses_and_gradients(model, guide, rows, TraceMeanField_ELBO(), draws, 2)
+    """A z-test of every entry over seeds, for a model that falls back too."""
+    guide, loss = mean_field(model, rows), LocalReparameterization_ELBO()
+    local = losses_and_gradients(model, guide, rows, loss, DRAWS, 1)
+    plain = losses_and_gradients(model, guide, rows, TraceMeanField_ELBO(), DRAWS, 2)
     scores = z_scores(local, plain)
     # the largest of some dozens of scores, each standard normal
     assert scores.max() < 4.5
 
 
-def test_the_test_of_expectations_can_fail(rows, monkeypatch):
-    """Forced upon a model whose rows interact, it is told apart at once."""
-    from lamina.infer import elbo
-
-    guide, draws = mean_field(centred, rows), 20_000
-    plain = losses_and_gradients(centred, guide, rows, TraceMeanField_ELBO(), draws, 2)
+@pytest.mark.parametrize("model", [neighbours, also_outside])
+def test_the_test_of_expectations_can_fail(model, rows, monkeypatch):
+    """Forced upon a model where it is unsound, it is told apart at once."""
+    rows = {**rows, "x": rows["x"] + 2.0}
+    guide = mean_field(model, rows)
+    plain = losses_and_gradients(model, guide, rows, TraceMeanField_ELBO(), DRAWS, 2)
     monkeypatch.setattr(elbo, "local_sites", lambda *_: {"w": LOCAL})
-    local = losses_and_gradients(
-        centred, guide, rows, LocalReparameterization_ELBO(), draws, 1
-    )
+    loss = LocalReparameterization_ELBO()
+    local = losses_and_gradients(model, guide, rows, loss, DRAWS, 1)
     assert z_scores(local, plain).max() > 10.0
 
 
-def test_a_fallback_is_the_plain_objective(rows):
+@pytest.mark.parametrize(
+    "model", [shared, also_outside, derived, scanned, centred, siamese]
+)
+def test_a_fallback_is_the_plain_objective(model, rows):
     """With no site to handle, draw for draw."""
-    guide = mean_field(shared, rows)
+    guide = mean_field(model, rows)
     local, plain = (
-        losses_and_gradients(shared, guide, rows, loss, 5)
+        losses_and_gradients(model, guide, rows, loss, 5)
         for loss in (LocalReparameterization_ELBO(), TraceMeanField_ELBO())
     )
     for a, b in zip(*map(jax.tree.leaves, (local, plain)), strict=True):
@@ -487,14 +500,14 @@ def test_sites_of_the_guide_alone_stay_in_the_objective(rows):
 
     mean_field_guide = mean_field(linear, rows)
     loss = LocalReparameterization_ELBO()
-    with_site, _ = losses_and_gradients(linear, auxiliary, rows, loss, 20_000)
-    without, _ = losses_and_gradients(linear, mean_field_guide, rows, loss, 20_000)
+    with_site, _ = losses_and_gradients(linear, auxiliary, rows, loss, DRAWS)
+    without, _ = losses_and_gradients(linear, mean_field_guide, rows, loss, DRAWS)
     assert loss.estimators == {"w": LOCAL}
     difference = with_site.mean() - without.mean()
     entropy = 0.5 * np.log(2 * np.pi * np.e * 0.49)
-    error = np.sqrt((with_site.var() + without.var()) / 20_000)
+    error = np.sqrt((with_site.var() + without.var()) / DRAWS)
     assert abs(difference + entropy) < 4 * error
-    assert error < 0.05
+    assert 8 * error < entropy
 
 
 def test_several_particles_are_their_mean(rows):
@@ -567,11 +580,11 @@ def test_a_net_of_two_layers_has_a_fifth_of_the_noise_in_every_block():
     svi = SVI(model, guide, optax.adam(0.01), TraceMeanField_ELBO())
     fitted = svi_run_batched(svi, 0, 1000, 400, **data).params
 
-    def start(**rows):
+    def fitted_guide(**rows):
         with handlers.substitute(data=fitted):
             guide(**rows)
 
-    plain, local = gradient_variances(model, start, data, 400)
+    plain, local = gradient_variances(model, fitted_guide, data, 400)
     assert set(plain) == {"w1.loc", "w1.scale", "w2.loc", "w2.scale"}
     ratios = {name: plain[name] / local[name] for name in plain}
     assert min(ratios.values()) > 5.0, ratios
@@ -586,9 +599,8 @@ def test_minibatches_are_unbiased_too(rows):
     guide = mean_field(net, data)
     loss = LocalReparameterization_ELBO()
     svi = SVI(net, guide, optax.sgd(0.0), loss)
-    start = svi.init(jax.random.key(0), **data)
-    full, _ = losses_and_gradients(net, guide, data, TraceMeanField_ELBO(), 20_000)
-    result = svi_run_batched(svi, 0, 20_000, 4, init_state=start, **data)
+    full, _ = losses_and_gradients(net, guide, data, TraceMeanField_ELBO(), DRAWS)
+    result = svi_run_batched(svi, 0, DRAWS, 4, init_state=start(svi, data), **data)
     assert loss.estimators == {"w1": LOCAL, "w2": LOCAL}
     assert z_scores(result.losses, full) < 4.5
 
@@ -604,24 +616,30 @@ def test_weights_are_on_top_of_it_to_the_last_digit(rows):
         def value(params):
             return loss.loss(jax.random.key(0), params, model, guide, **rows)
 
-        return jax.grad(value)({"w.loc": jnp.full((D, 1), 0.3)})
-
-    from lamina.handlers import row_weights
+        return jax.jit(jax.grad(value))({"w.loc": jnp.full((D, 1), 0.3)})
 
     data = {k: v for k, v in rows.items() if k != "g"}
     full = gradient(TraceMeanField_ELBO(), linear, data)
     weighed = row_weights(linear, weight=3.0, sites=frozenset({"y"}))
-    parts = in_batches(data, 4)
-    found = [
-        gradient(
-            LocalReparameterization_ELBO(),
-            weighed,
-            {k: v[i] for k, v in parts.items()},
-        )
-        for i in range(3)
-    ]
+    loss, parts = LocalReparameterization_ELBO(), in_batches(data, 4)
+    batches = [{k: v[i] for k, v in parts.items()} for i in range(3)]
+    found = [gradient(loss, weighed, batch) for batch in batches]
+    assert loss.estimators == {"w": LOCAL}
     mean = jax.tree.map(lambda *g: sum(g) / 3, *found)
     assert largest_error(mean, full) < 1e-3
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The examinations made so far."""
+    made, examine = [], elbo.local_sites
+
+    def counted(*args):
+        made.append(args)
+        return examine(*args)
+
+    monkeypatch.setattr(elbo, "local_sites", counted)
+    return made
 
 
 @pytest.mark.parametrize("jit", [False, True])
@@ -645,14 +663,15 @@ def test_it_works_in_a_loop_of_your_own(jit, rows):
     assert loss.estimators == {"w": LOCAL}
 
 
-def test_the_loop_tells_it_which_arguments_hold_rows(rows):
+def test_the_loop_tells_it_which_arguments_hold_rows(rows, calls):
     def model(x, y, offset, form):
         outcome(product(affine, x, weights())[:, 0] + offset.sum(), y)
 
     def guide(**_):
         normal_guide("w", (D, 1))
 
-    for length, size in pairs((3, 4, N), (4, N)):
+    for length, size in ((4, 4), (N, 4), (3, N)):
+        calls.clear()
         loss = LocalReparameterization_ELBO()
         svi = SVI(model, guide, optax.adam(0.01), loss)
         constants = {"offset": np.zeros(length), "form": "linear"}
@@ -660,22 +679,14 @@ def test_the_loop_tells_it_which_arguments_hold_rows(rows):
         result = svi_run_batched(svi, 0, 3, size, constants=constants, **data)
         assert np.isfinite(result.losses).all()
         assert loss.estimators == {"w": LOCAL}
+        assert len(calls) == 1
 
 
-def test_reports_are_found_once_for_each_model(rows, monkeypatch):
-    from lamina.infer import elbo
-
-    calls, examine = [], elbo.local_sites
-
-    def counted(*args):
-        calls.append(args)
-        return examine(*args)
-
-    monkeypatch.setattr(elbo, "local_sites", counted)
+def test_reports_are_found_once_for_each_model(rows, calls):
     guide = mean_field(linear, rows)
     svi = SVI(linear, guide, optax.adam(0.01), LocalReparameterization_ELBO())
-    state = svi.init(jax.random.key(0), **rows)
-    for _ in range(3):
+    state = start(svi, rows)
+    for _ in range(2):
         state, _ = svi.update(state, **rows)
     assert len(calls) == 1
 

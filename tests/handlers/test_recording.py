@@ -4,6 +4,7 @@ import pytest
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.infer import Predictive
+from support import run, trace
 
 from lamina.handlers import predicting, record_outcomes, record_terms
 from lamina.layers import (
@@ -14,7 +15,6 @@ from lamina.layers import (
     RandomEffectsLayer,
 )
 from lamina.links import gaussian_link, poisson_link
-from support import run, trace
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 

@@ -8,14 +8,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from infer_helpers import normal_guide, regression, slope
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.primitives import mutable
+from support import trace
 
-from infer_helpers import normal_guide, regression, slope
 from lamina import row_factor
 from lamina.handlers import row_sites, row_weights
-from support import trace
 
 N, B = 12, 4  # all rows, and those of a batch
 

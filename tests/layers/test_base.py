@@ -11,13 +11,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from cases import CASES, SIZES
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.distributions import HalfNormal, Normal
 from scipy import stats
+from support import log_prob, run, shape_of, shapes, trace
 
 import lamina.layers
-from cases import CASES, SIZES
 from lamina.effects import product, term
 from lamina.handlers import record_terms
 from lamina.layers import (
@@ -30,7 +31,6 @@ from lamina.layers import (
 )
 from lamina.priors import Adaptive, Fixed
 from lamina.products import affine
-from support import log_prob, run, shape_of, shapes, trace
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
@@ -180,7 +180,7 @@ def test_a_plate_over_the_rows_raises(case, n):
         with numpyro.plate("rows", n):
             return case("mu", *data)
 
-    with pytest.raises(ValueError, match="plate 'rows'.*outside that plate.*dim=-2"):
+    with pytest.raises(ValueError, match=r"plate 'rows'.*outside that plate.*dim=-2"):
         run(model, *case.arguments(n))
 
 
@@ -362,7 +362,9 @@ def test_an_adaptive_prior_goes_on_a_fixed_form():
 def test_a_prior_together_with_distributions_raises(case, given):
     if next(iter(given)) not in PUBLISHED[case.cls.__name__][0]:
         return
-    with pytest.raises(ValueError, match=rf"`prior` is given together with .*{[*given]}"):
+    with pytest.raises(
+        ValueError, match=rf"`prior` is given together with .*{[*given]}"
+    ):
         build(case, prior=Fixed(), **given)
 
 
@@ -419,7 +421,10 @@ class QuadraticLayer(BLayer):
 
 
 def test_users_build_layers_on_the_base():
-    x, values = np.array([[1.0, 2.0], [3.0, 4.0]]), {"q.beta": np.array([[1.0], [-1.0]])}
+    x, values = (
+        np.array([[1.0, 2.0], [3.0, 4.0]]),
+        {"q.beta": np.array([[1.0], [-1.0]])},
+    )
     assert_allclose(run(QuadraticLayer(), "q", x, values=values)[:, 0], [-3.0, -7.0])
     assert shapes(QuadraticLayer(units=3), "q", x) == {
         "q.lmbda": (3,),

@@ -11,12 +11,12 @@ from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.reparam import LocScaleReparam, TransformReparam
 from numpyro.infer.util import log_density
+from support import run
 
 from lamina.handlers import predicting, record_terms
 from lamina.layers import EmbeddingLayer, RandomEffectsLayer
 from lamina.links import gaussian_link
 from lamina.priors import Adaptive, Fixed
-from support import run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 
@@ -27,9 +27,7 @@ CODES = np.array([-1, 2, -5, -1, 0])
 
 
 def embedding(unseen="draw", **options):
-    return EmbeddingLayer(
-        unseen=unseen, num_categories=C, embedding_dim=M, **options
-    )
+    return EmbeddingLayer(unseen=unseen, num_categories=C, embedding_dim=M, **options)
 
 
 def predict(layer, codes, key, values=VALUES):
@@ -130,7 +128,9 @@ def test_draws_follow_the_scale_of_their_own_posterior_draw():
         z = found[:, row] / lmbda[:, None]
         assert abs(z.mean()) < NOISE / np.sqrt(M)
         assert abs(z.std() - 1.0) < NOISE / np.sqrt(2 * M)
-    assert abs(correlation(found[:, 0] / lmbda[:, None], lmbda[:, None] * [1, 1])) < NOISE
+    assert (
+        abs(correlation(found[:, 0] / lmbda[:, None], lmbda[:, None] * [1, 1])) < NOISE
+    )
     assert_array_equal(found[:, 0], found[:, 3])
 
 
@@ -354,7 +354,9 @@ def test_prior_predictions_draw_unseen_levels():
 def test_an_observation_in_a_fit_never_scores_an_unseen_level():
     """Traced codes cannot be read, so the density is NaN and no level is borrowed."""
     values = {"g.lmbda": 1.0, "g.theta": np.zeros((C, 1)), "sigma": 1.0}
-    density = jax.jit(lambda codes, y: log_density(regression, (codes, y), {}, values)[0])
+    density = jax.jit(
+        lambda codes, y: log_density(regression, (codes, y), {}, values)[0]
+    )
     assert np.isfinite(density(np.array([0, 1]), np.zeros(2)))
     assert np.isnan(density(np.array([0, -1]), np.zeros(2)))
     assert np.isnan(density(np.array([0, C]), np.zeros(2)))

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
-
 from cases import CASES
-from lamina.layers import FMLayer, InteractionLayer, LowRankInteractionLayer
+from numpy.testing import assert_allclose
 from support import run, shape_of
+
+from lamina.layers import FMLayer, InteractionLayer, LowRankInteractionLayer
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 

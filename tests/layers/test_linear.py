@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
+from support import log_prob, run
 
 from lamina.layers import AdaptiveLayer, FixedPriorLayer, InterceptLayer
 from lamina.links import gaussian_link
-from support import log_prob, run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
@@ -38,7 +38,11 @@ def test_data_of_any_number_type(x):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (np.ones((2, 2, 1)), ValueError, r"AdaptiveLayer 'mu': `x` has shape \(2, 2, 1"),
+        (
+            np.ones((2, 2, 1)),
+            ValueError,
+            r"AdaptiveLayer 'mu': `x` has shape \(2, 2, 1",
+        ),
         (np.ones(()), ValueError, r"`x` has shape \(\)"),
         (np.ones((2, 0)), ValueError, "no columns"),
         (np.array(["a"]), TypeError, "not numbers"),

@@ -166,14 +166,12 @@ def complete_rows(dataset: Dataset, *, skip: bool) -> Dataset:
 
 def _require_whole_outcomes(dataset: Dataset, gaps: np.ndarray) -> None:
     """Raise where leaving a row out would lose an outcome that was seen."""
-    outcomes = [dataset.rows[k].reshape(len(gaps), -1) for k in dataset.observed]
-    if len(outcomes) == 1:
-        return
-    missing = np.stack([np.isnan(v.astype(float)).any(axis=1) for v in outcomes])
-    partly = missing.any(axis=0) & ~missing.all(axis=0)
+    columns = [dataset.rows[k].reshape(len(gaps), -1) for k in dataset.observed]
+    missing = np.isnan(np.concatenate(columns, axis=1).astype(float))
+    partly = missing.any(axis=1) & ~missing.all(axis=1)
     if partly.any():
         raise ValueError(
-            f"{int(partly.sum())} rows miss some of the outcomes {dataset.observed} and "
+            f"{int(partly.sum())} rows miss some outcomes of {dataset.observed} and "
             "have others, which missing='skip' would lose. Leave such rows out "
             "yourself, or fit the outcomes apart."
         )

@@ -19,7 +19,7 @@ SHAPE_PARAMETERS = {"StudentT": ("df",), "AsymmetricLaplace": ("asymmetry",)}
 
 
 def noncentered(
-    model: Model, sites: Iterable[str] | bool, *args: Any, **kwargs: Any
+    model: Model, sites: Iterable[str] | bool, /, *args: Any, **kwargs: Any
 ) -> Model:
     r"""`model` with the chosen sites drawn as $\beta = \text{loc} + \text{scale}\cdot z$.
 
@@ -55,7 +55,7 @@ def noncentered(
 
 
 def location_scale_sites(
-    model: Model, *args: Any, **kwargs: Any
+    model: Model, /, *args: Any, **kwargs: Any
 ) -> dict[str, tuple[str, ...]]:
     """The sites that can be non-centred, with their shape parameters."""
     args, kwargs = jax.tree.map(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -98,6 +99,7 @@ def local_sites(
     call: Callable[[Any, Mapping[str, Any]], Any],
     rows: Mapping[str, Any],
     others: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> dict[str, str]:
     """site -> its estimator: local reparameterization where sound, or why it is not.
 
@@ -108,7 +110,8 @@ def local_sites(
     is tested on a few made-up rows, see `row_interaction`.
 
     `call(fn, rows)` runs the model or guide on row arrays; `others` are further arrays
-    that it takes, of any length, whose numbers are not known yet.
+    that it takes, of any length, whose numbers are not known yet. `params` are the
+    guide's parameters, of which only the shapes count.
     """
     data = {**rows, **(others or {})}
     n = num_rows_of(rows)
@@ -122,7 +125,10 @@ def local_sites(
     escape = jax.ensure_compile_time_eval() if tracing else nullcontext()
     try:
         with escape, numpyro.validation_enabled(False):
-            return examine(model, guide, call, data, frozenset(rows))
+            known = {k: np.ones(jnp.shape(v)) for k, v in (params or {}).items()}
+            guide = handlers.substitute(guide, data=known)
+            report = examine(model, guide, call, data, frozenset(rows))
+            return {name: report[name] for name in names}
     except Exception as error:
         # made-up rows may not suit a model; then nothing is shown to be sound
         why = f"{type(error).__name__}: {error}".splitlines()[0][:120]
@@ -144,17 +150,18 @@ def examine(
     """`local_sites` by running model and guide on a few made-up rows."""
     report: dict[str, str] = {}
     few = made_up(data, rows, TEST_ROWS, "reals", "zeros")
-    q, q_values = latent_values(guide, call, few)
-    p, latent = latent_values(model, call, few)
-    for name in p:
-        if name not in q:
+    latent = jax.jit(partial(latent_values, model, call))(few)
+    posteriors: dict[str, Any] = {}
+    jax.eval_shape(partial(latent_values, guide, call, kinds=posteriors), few)
+    for name in latent:
+        if name not in posteriors:
             report[name] = f"{PLAIN}: the guide draws it through another site"
-        elif type(innermost(q[name])) is not dist.Normal:
+        elif type(innermost(posteriors[name])) is not dist.Normal:
             report[name] = f"{PLAIN}: its guide is no mean-field Normal"
     candidates = {k: v for k, v in latent.items() if k not in report}
-    read_in_guide = densities_read(guide, call, few, q_values, candidates, Products({}))
+    read_in_guide = densities_read(guide, call, few, candidates, Products({}))
     watch = Products(candidates)
-    direct = densities_read(model, call, few, latent, candidates, watch)
+    direct = densities_read(model, call, few, candidates, watch)
     for name in candidates:
         uses = watch.uses.get(name, 0)
         if name in read_in_guide:
@@ -171,7 +178,7 @@ def examine(
     reason = row_interaction(model, call, data, rows, latent, kept) if kept else None
     for name in kept:
         report[name] = LOCAL if reason is None else f"{PLAIN}: {reason}"
-    return {name: report[name] for name in latent}
+    return report
 
 
 def made_up(
@@ -180,9 +187,11 @@ def made_up(
     """Arbitrary numbers in the shapes and types of `data`, with `n` entries where rows.
 
     `floats` are "reals", "positive" or between 0 and 1 ("unit"); `integers` are "zeros",
-    which every table has, or "mixed", zeros and ones in an order of each array's own.
+    which every table has, or "mixed", zeros and ones in an order of each array's own;
+    flags are all true, so that no mask hides a row, or mixed.
     """
     random, found = np.random.default_rng(0), {}
+    numbers: Any
     for name, value in data.items():
         shape, dtype = jnp.shape(value), jnp.result_type(value)
         shape = (n, *shape[1:]) if name in rows else shape
@@ -195,30 +204,25 @@ def made_up(
         elif integers == "mixed":
             numbers = random.integers(2, size=shape)
         else:
-            numbers = np.zeros(shape)
+            numbers = np.full(shape, jnp.issubdtype(dtype, np.bool_))
         found[name] = np.asarray(numbers, dtype)
     return found
 
 
 def latent_values(
-    fn: Model, call: Call, data: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The distribution of every latent site, and a value drawn from it."""
-    kinds: dict[str, Any] = {}
-
-    # data are arguments here and below, so that no check of values sees made-up ones
-    def run(data: Mapping[str, Any]) -> dict[str, Array]:
-        with handlers.trace() as sites, handlers.seed(rng_seed=0):
-            call(fn, data)
-        found = {
-            k: site
-            for k, site in sites.items()
-            if site["type"] == "sample" and not site["is_observed"]
-        }
-        kinds.update((k, site["fn"]) for k, site in found.items())
-        return {k: site["value"] for k, site in found.items()}
-
-    return kinds, jax.jit(run)(data)
+    fn: Model, call: Call, data: Mapping[str, Any], kinds: dict[str, Any] | None = None
+) -> dict[str, Array]:
+    """A draw of every latent site; `kinds` is filled with their distributions."""
+    with handlers.trace() as sites, handlers.seed(rng_seed=0):
+        call(fn, data)
+    latent = {
+        name: site
+        for name, site in sites.items()
+        if site["type"] == "sample" and not site["is_observed"]
+    }
+    if kinds is not None:
+        kinds.update((name, site["fn"]) for name, site in latent.items())
+    return {name: site["value"] for name, site in latent.items()}
 
 
 def innermost(fn: Any) -> Any:
@@ -280,7 +284,6 @@ def densities_read(
     fn: Model,
     call: Call,
     data: Mapping[str, Any],
-    latent: Mapping[str, Array],
     candidates: Mapping[str, Array],
     watch: Products,
 ) -> set[str]:
@@ -293,12 +296,16 @@ def densities_read(
                 call(fn, data)
         return [
             (
-                site["fn"].log_prob(latent.get(name, site["value"])),
+                site["fn"].log_prob(own(site)),
                 0.0 if site["scale"] is None else site["scale"],
             )
-            for name, site in sites.items()
+            for site in sites.values()
             if site["type"] == "sample"
         ]
+
+    def own(site: Any) -> Any:
+        value = site["value"]
+        return value if site["is_observed"] else jnp.zeros_like(value)
 
     # a mark before each name, as sites may be called `fn` or `data`
     marked = {f"={name}": value for name, value in candidates.items()}

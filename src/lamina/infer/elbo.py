@@ -157,7 +157,7 @@ class LocalReparameterization_ELBO(TraceMeanField_ELBO):
         **kwargs: Any,
     ) -> dict[str, Any]:
         data = split_arguments(args, kwargs, batch_size=self.batch_size)
-        self.report(model, guide, data)
+        self.report(param_map, model, guide, data)
         posteriors: dict[str, Any] = {}
 
         def watched(*args: Any, **kwargs: Any) -> None:
@@ -172,12 +172,21 @@ class LocalReparameterization_ELBO(TraceMeanField_ELBO):
             rng_key, param_map, local, watched, *args, **kwargs
         )
 
-    def prepare(self, model: Model, guide: Guide, *args: Any, **kwargs: Any) -> None:
+    def prepare(
+        self,
+        param_map: Mapping[str, Array],
+        model: Model,
+        guide: Guide,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
         """Find the estimators on data at hand: much faster than while JAX traces."""
         data = split_arguments(args, kwargs, batch_size=self.batch_size)
-        self.report(model, guide, data)
+        self.report(param_map, model, guide, data)
 
-    def report(self, model: Model, guide: Guide, data: Arguments) -> None:
+    def report(
+        self, params: Mapping[str, Array], model: Model, guide: Guide, data: Arguments
+    ) -> None:
         """Fill `estimators`, found once for each model, guide and kind of data."""
         kinds = tuple(
             (str(i) in data.rows, v.shape[str(i) in data.rows :], str(v.dtype))
@@ -188,7 +197,7 @@ class LocalReparameterization_ELBO(TraceMeanField_ELBO):
         key = (unwrapped(model), unwrapped(guide), data.tree, kinds)
         if key not in self._reports:
             self._reports[key] = local_sites(
-                model, guide, data.call, data.rows, data.unknown
+                model, guide, data.call, data.rows, data.unknown, params
             )
         self.estimators.clear()
         self.estimators.update(self._reports[key])

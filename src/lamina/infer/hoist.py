@@ -1,8 +1,8 @@
 """Noise ahead of time: what a step draws from its key alone, for many steps at once.
 
-Most of a small step's time goes into many small draws. They depend on the step's key and on
-nothing else, so a loop may make them for some steps together, in one vectorised call, without
-changing a number.
+Most of a small step's time goes into many small draws. They depend on the step's key
+and on nothing else, so a loop may make them for some steps together, in one vectorised
+call, without changing a number.
 """
 
 from __future__ import annotations

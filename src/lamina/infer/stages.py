@@ -22,6 +22,7 @@ WINDOW_EPOCHS = 10
 """what a loss is averaged over, at the least, before it is compared"""
 AVERAGED_STEPS = 2000
 """of the result's average, at the least"""
+FEWEST_STEPS = 8
 
 
 class Stages:
@@ -32,11 +33,16 @@ class Stages:
     ) -> None:
         self.loop, self.rate, self.most, self.bar = loop, rate, most, bar
         self.epoch = 1 if loop.full else loop.order.batches
+        if most < FEWEST_STEPS:
+            raise ValueError(
+                f"num_steps is {most}, but the stages need {FEWEST_STEPS} at the least. "
+                "Give more, or an `optimizer` of your own, which runs without stages."
+            )
         window = max(WINDOW_STEPS, 0 if loop.full else (WINDOW_EPOCHS + 1) * self.epoch)
-        self.window = _multiple(loop.grid, min(window, max(most // 8, 1)))
         average = 0 if loop.full else epochs * self.epoch
-        average = min(max(AVERAGED_STEPS, average), max(most // 2, 1))
-        self.average = _multiple(loop.grid, average)
+        grid = loop.grid if most >= 16 * loop.grid else 1
+        self.window = _multiple(grid, min(window, most // 8))
+        self.average = _multiple(grid, min(max(AVERAGED_STEPS, average), most // 2))
         self.losses: list[np.ndarray] = []
 
     @property
@@ -46,7 +52,7 @@ class Stages:
     @property
     def spent(self) -> bool:
         """Whether another window would leave too few steps for the end."""
-        return self.steps + 2 * self.window + self.average > self.most
+        return self.steps + 3 * self.window + self.average > self.most
 
     def __call__(self, state: SVIState) -> tuple[SVIState, np.ndarray, tuple[str, ...]]:
         level: np.ndarray | None = None

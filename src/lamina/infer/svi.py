@@ -184,7 +184,7 @@ class MinibatchLoop:
     def advance(self, state: SVIState, steps: int) -> tuple[SVIState, np.ndarray]:
         """`steps` further steps: the new state and their losses."""
         if self._chunk is None:
-            self._chunk = self._compile()
+            self._chunk = self._compile(self.user_svi.get_params(state))
         first, done, losses = int(state.optim_state[0]), 0, []
         while done < steps:
             take = min(self.chunk_steps, steps - done)
@@ -207,13 +207,14 @@ class MinibatchLoop:
     def _constants(self) -> dict[str, Any]:
         return {**self._arrays, **self._others}
 
-    def _weigh(self) -> SVI:
+    def _weigh(self, params: Mapping[str, Array]) -> SVI:
         """The user's SVI with its rows weighted, once, and its sum in order."""
         svi = copy.copy(self.user_svi)
         svi.loss = for_batches(svi.loss, self.num_rows, self.batch_size)
         fixed = {**self._constants(), **svi.static_kwargs}
         if isinstance(svi.loss, LocalReparameterization_ELBO):
-            svi.loss.prepare(svi.model, svi.guide, **self._batch(), **fixed)
+            data = {**self._batch(), **fixed}
+            svi.loss.prepare(params, svi.model, svi.guide, **data)
         if self.full:
             return svi
         require_weightable(svi.loss)
@@ -228,8 +229,8 @@ class MinibatchLoop:
         )
         return svi
 
-    def _compile(self) -> Callable[..., Any]:
-        svi, width, full = self._weigh(), self.order.width, self.full
+    def _compile(self, params: Mapping[str, Array]) -> Callable[..., Any]:
+        svi, width, full = self._weigh(params), self.order.width, self.full
         others = {**self._others, **svi.static_kwargs}
 
         def chunk(

@@ -123,7 +123,7 @@ class EmbeddingLayer(GroupForm):
 
     A negative code is an unseen level, different codes different levels. In a fit it
     raises; when predicting, `unseen` decides: "draw" takes a fresh draw from the prior
-    at this draw's scale, "zero" the prior's centre, "error" raises.
+    at this draw's scale, "zero" adds nothing, "error" raises.
 
     Shapes: integer `x` (n,) or (n, 1) gives (n, m); the sites are `{name}.lmbda` () and
     `{name}.theta` (c, m).
