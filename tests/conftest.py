@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 from hypothesis import settings
+
 from support import enable_x64
 
 # Compiling takes most of an example's time, so no example has a deadline.

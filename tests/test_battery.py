@@ -6,17 +6,17 @@ import numpy as np
 import numpyro
 import optax
 import pytest
-from cases import CASES
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.infer import NUTS, SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.util import log_density
-from support import enable_x64, run
 
+from cases import CASES
 from lamina import links
 from lamina.handlers import record_terms
 from lamina.layers import AdaptiveLayer
+from support import enable_x64, run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
 

@@ -171,7 +171,7 @@ def test_ragged_rows_raise():
 
 
 def test_a_random_key_is_no_data():
-    with pytest.raises(TypeError, match="`x` is a .*not an array of numbers"):
+    with pytest.raises(TypeError, match=r"`x` is a .*not an array of numbers"):
         read_data({"x": jax.random.key(0), "y": Y})
 
 

@@ -9,10 +9,10 @@ from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.util import log_density
 from numpyro.primitives import Messenger
-from support import run, trace
 
 from lamina import effects
 from lamina.handlers import predicting
+from support import run, trace
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 

@@ -12,13 +12,13 @@ from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.util import log_density
 from scipy import stats
-from support import enable_x64, log_prob, run, shape_of, shapes, trace
 
 from lamina import links
 from lamina.handlers import predicting, record_outcomes
 from lamina.layers import AdaptiveLayer, InterceptLayer
+from support import enable_x64, log_prob, run, shape_of, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
 
 SIGMA, DF = 0.7, 5.0
 SITES = {"sigma": np.array(SIGMA), "df": np.array(DF)}

@@ -8,9 +8,9 @@ import numpyro.distributions as dist
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
-from support import log_prob, shapes, trace
 
 from lamina.priors import Adaptive, Fixed
+from support import log_prob, shapes, trace
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 

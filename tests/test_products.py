@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 from numpy.testing import assert_allclose, assert_array_equal
-from support import enable_x64, shape_checked
 
 from lamina import products
+from support import enable_x64, shape_checked
 
 pytestmark = pytest.mark.usefixtures("strict_shapes")
 

@@ -2,7 +2,6 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from lamina import effects, handlers, infer, layers, links, priors, products
 from lamina.effects import row_factor
 from lamina.fitting import fit, prior_predictive
 from lamina.layers import (
@@ -49,19 +48,12 @@ __all__ = [
     "RandomEffectsLayer",
     "RandomWalkLayer",
     "__version__",
-    "effects",
     "fit",
     "gaussian_link",
     "gaussian_link_exp",
-    "handlers",
-    "infer",
-    "layers",
-    "links",
     "logit_link",
     "poisson_link",
     "prior_predictive",
-    "priors",
-    "products",
     "row_factor",
     "student_t_link",
 ]

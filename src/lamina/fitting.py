@@ -61,6 +61,10 @@ def fit(
     draws = fitted.draws | deterministic_draws(
         fitted.model, latent, dataset.arguments, derived
     )
+    notes = dataset.notes + fitted.notes
+    undrawn = [k for k in inside.latent if k not in draws]
+    if undrawn:
+        notes += (f"{undrawn} have no draws: predictions draw them from their priors.",)
     return Posterior(
         model=fitted.model,
         method=method,
@@ -74,7 +78,7 @@ def fit(
         estimators=fitted.estimators,
         settings=fitted.settings,
         correlated=fitted.correlated,
-        notes=dataset.notes + fitted.notes,
+        notes=notes,
     )
 
 
@@ -122,7 +126,7 @@ def inspect(model: Model, dataset: Dataset) -> Inspection:
     """What the model is made of on these data, with every check that costs nothing."""
     require_arguments("the model", model, dataset.arguments)
     try:
-        inside = inspect_model(model, dataset.arguments)
+        inside = inspect_model(model, dataset.arguments, dataset.num_rows)
         read = densities_read(model, dataset.arguments)
     except Exception as error:
         error.add_note(
@@ -161,7 +165,11 @@ def sites_with_rows(model: Model, dataset: Dataset) -> set[str]:
         return model(**rows, **dataset.constants)
 
     now = site_shapes(call, dataset.rows, n)
-    shape = {k: jnp.shape(site["value"]) for k, site in now.items()}
+    shape = {
+        k: jnp.shape(site["value"])
+        for k, site in now.items()
+        if site["type"] != "param"
+    }
     try:
         other = site_shapes(call, dataset.rows, n + 1)
     except Exception:  # the model knows its number of rows: compare with it

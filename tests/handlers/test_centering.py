@@ -7,13 +7,13 @@ import pytest
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.infer.util import log_density
-from support import trace
 
 from lamina.handlers import noncentered
 from lamina.layers import AdaptiveLayer, FixedPriorLayer, FMLayer, RandomEffectsLayer
 from lamina.links import gaussian_link
+from support import trace
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
 
 
 def schools(y=None):

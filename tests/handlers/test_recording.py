@@ -1,12 +1,14 @@
 import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.infer import Predictive
-from support import run, trace
 
 from lamina.handlers import predicting, record_outcomes, record_terms
+from lamina.handlers.recording import with_rows
 from lamina.layers import (
     AdaptiveLayer,
     EmbeddingLayer,
@@ -15,8 +17,9 @@ from lamina.layers import (
     RandomEffectsLayer,
 )
 from lamina.links import gaussian_link, poisson_link
+from support import run, shape_of, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
 
 
 def model(x, codes, y=None):
@@ -107,3 +110,42 @@ def test_predicting_reaches_a_model_and_a_block_alike(key):
     with predicting(key=key):
         inside = run(layer, "g", codes, values=values)
     assert_allclose(outside, inside)
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "found"),
+    [
+        ((), (4,), (4,)),
+        ((1,), (4,), (4,)),
+        ((), (1,), (1,)),
+        ((3,), (4, 3), (4, 3)),
+        ((4,), (4,), (4,)),
+        # a shape that would have to change, not grow, is left for its own error
+        ((5,), (4,), (5,)),
+        ((4, 2), (4,), (4, 2)),
+    ],
+)
+def test_an_outcome_without_rows_is_drawn_for_every_row(own, wanted, found):
+    def flat(y=None):
+        return numpyro.sample("y", dist.Normal(np.zeros(own), 1.0), obs=y)
+
+    with jax.numpy_rank_promotion("allow"):  # NumPyro's own expansion broadcasts
+        assert shape_of(run, with_rows(flat, shapes={"y": wanted})) == found
+        assert shape_of(run, with_rows(flat, shapes={"z": wanted})) == own
+
+
+def test_an_outcome_of_vectors_keeps_its_event():
+    def flat():
+        return numpyro.sample("y", dist.Normal(np.zeros(3), 1.0).to_event(1))
+
+    with jax.numpy_rank_promotion("allow"):
+        assert shape_of(run, with_rows(flat, shapes={"y": (4, 3)})) == (4, 3)
+        assert shape_of(run, with_rows(flat, shapes={"y": (4, 2)})) == (3,)
+
+
+def test_an_observed_outcome_is_left_alone():
+    def flat(y):
+        numpyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+
+    sites = trace(with_rows(flat, shapes={"y": (4,)}), np.zeros(2))
+    assert sites["y"]["fn"].batch_shape == ()

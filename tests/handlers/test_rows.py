@@ -8,14 +8,14 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from infer_helpers import normal_guide, regression, slope
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.primitives import mutable
-from support import trace
 
+from infer_helpers import normal_guide, regression, slope
 from lamina import row_factor
 from lamina.handlers import row_sites, row_weights
+from support import trace
 
 N, B = 12, 4  # all rows, and those of a batch
 
@@ -349,6 +349,20 @@ def fixed_plate(x, y):
 def test_what_no_weight_can_make_right_is_refused(model, seen, batch):
     with pytest.raises(ValueError, match=seen):
         row_sites(model, batch)
+
+
+def test_a_plate_of_another_size_than_the_data_is_refused(batch):
+    with pytest.raises(
+        ValueError, match="'rows' holds 4 of 12 entries.*weigh 3 instead"
+    ):
+        row_sites(subsampled_plate, batch, num_obs=20)
+
+    def two_to_a_row(x, y):
+        mu = slope(x)
+        with numpyro.plate("entries", 2 * N, subsample_size=2 * len(x)):
+            observe(jnp.concatenate([mu, mu]), jnp.concatenate([y, y]))
+
+    assert row_sites(two_to_a_row, batch, num_obs=N) == {}
 
 
 @pytest.mark.parametrize(

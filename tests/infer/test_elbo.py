@@ -13,14 +13,6 @@ import numpyro
 import numpyro.distributions as dist
 import optax
 import pytest
-from infer_helpers import (
-    GivenNoise,
-    in_batches,
-    largest_error,
-    normal_guide,
-    regression,
-    slope,
-)
 from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.distributions import constraints
@@ -35,6 +27,14 @@ from numpyro.infer import (
 from numpyro.infer.elbo import ELBO
 from numpyro.primitives import mutable
 
+from infer_helpers import (
+    GivenNoise,
+    in_batches,
+    largest_error,
+    normal_guide,
+    regression,
+    slope,
+)
 from lamina import row_factor
 from lamina.handlers import row_sites, row_weights
 from lamina.infer import Batched_Trace_ELBO, OrderedTrace_ELBO, svi_run_batched

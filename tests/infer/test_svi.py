@@ -10,13 +10,13 @@ import numpyro.distributions as dist
 import numpyro.optim
 import optax
 import pytest
-from infer_helpers import normal_guide, regression, slope
 from numpy.testing import assert_allclose, assert_array_equal
 from numpyro import handlers
 from numpyro.infer import SVI, Trace_ELBO, autoguide, init_to_value
 from numpyro.infer.svi import SVIRunResult
 from numpyro.primitives import mutable
 
+from infer_helpers import normal_guide, regression, slope
 from lamina.infer import Plateau, svi_run_batched
 from lamina.infer.svi import MinibatchLoop, as_key
 

@@ -11,14 +11,14 @@ from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.reparam import LocScaleReparam, TransformReparam
 from numpyro.infer.util import log_density
-from support import run
 
 from lamina.handlers import predicting, record_terms
 from lamina.layers import EmbeddingLayer, RandomEffectsLayer
 from lamina.links import gaussian_link
 from lamina.priors import Adaptive, Fixed
+from support import run
 
-pytestmark = pytest.mark.usefixtures("strict_shapes")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
 
 C, M, DRAWS = 3, 2, 4000
 TABLE = np.arange(C * M, dtype=float).reshape(C, M)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from cases import CASES
 from numpy.testing import assert_allclose
-from support import run, shape_of
 
+from cases import CASES
 from lamina.layers import FMLayer, InteractionLayer, LowRankInteractionLayer
+from support import run, shape_of
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 

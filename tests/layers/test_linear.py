@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
-from support import log_prob, run
 
 from lamina.layers import AdaptiveLayer, FixedPriorLayer, InterceptLayer
 from lamina.links import gaussian_link
+from support import log_prob, run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 

@@ -3,10 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from support import run
 
 from lamina.handlers import predicting
 from lamina.layers import RandomWalkLayer
+from support import run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 

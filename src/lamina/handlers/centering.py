@@ -92,7 +92,5 @@ def location_scale_sites(
                 found[name] = fn.scale
         return found
 
-    reads = eval_provenance(
-        scales, **{k: jnp.zeros(v.shape, v.dtype) for k, v in latent.items()}
-    )
+    reads = eval_provenance(scales, **latent)
     return {name: kinds[name] for name, inputs in reads.items() if inputs}

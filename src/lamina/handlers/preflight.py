@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, ImproperUniform
 from numpyro.distributions.distribution import Unit
 from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
@@ -34,7 +34,14 @@ class Inspection:
 
 
 class preflight(Messenger):
-    """Raise for a name used twice, and for observations that have no likelihood."""
+    """Raise for a name used twice, an improper prior, and what has no likelihood.
+
+    `num_rows` are the outcome's: a layer on a single row would give them all one value.
+    """
+
+    def __init__(self, num_rows: int | None = None) -> None:
+        super().__init__()
+        self.num_rows = num_rows
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -42,6 +49,8 @@ class preflight(Messenger):
 
     def process_message(self, message: Any) -> None:
         kind, name = message["type"], message.get("name", "")
+        if kind == "product" and (self.num_rows or 1) > 1:
+            require_rows(message["args"][0], self.num_rows)
         if kind not in ("sample", "deterministic"):
             return
         if name in self.seen:
@@ -51,11 +60,37 @@ class preflight(Messenger):
                 "share coefficients, sample them once and pass the value on."
             )
         self.seen[name] = kind
-        if kind == "sample" and message["is_observed"]:
-            fn = message["fn"]
-            if not isinstance(fn, Unit):
-                require_own_terms(name, fn, message["value"])
-                require_support(name, fn, message["value"])
+        if kind != "sample":
+            return
+        fn = message["fn"]
+        if not message["is_observed"]:
+            require_proper(name, fn)
+        elif not isinstance(fn, Unit):
+            require_own_terms(name, fn, message["value"])
+            require_support(name, fn, message["value"])
+
+
+def require_rows(data: Any, num_rows: int | None) -> None:
+    """Raise for a single row of data beside an outcome of many."""
+    if jnp.ndim(data) and jnp.shape(data)[0] == 1:
+        raise ValueError(
+            f"a layer got data of shape {jnp.shape(data)}, a single row, where the "
+            f"outcome has {num_rows}: every row would get the same value. Give one row "
+            "for each (a row vector is transposed: x.T or x[0]), or "
+            "jnp.broadcast_to where all rows do share theirs."
+        )
+
+
+def require_proper(name: str, fn: Distribution) -> None:
+    """Raise for a latent site whose distribution cannot be drawn from."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    if isinstance(fn, ImproperUniform):
+        raise ValueError(
+            f"site {name!r} has an improper prior, from which nothing can be drawn, at "
+            "the start or in a prediction. Give it a wide proper one, such as "
+            "Normal(0, 1000); for maximum likelihood any with its support will do."
+        )
 
 
 def require_own_terms(name: str, fn: Distribution, value: Any) -> None:
@@ -79,7 +114,9 @@ def require_own_terms(name: str, fn: Distribution, value: Any) -> None:
     )
 
 
-def inspect_model(model: Model, data: Mapping[str, Any]) -> Inspection:
+def inspect_model(
+    model: Model, data: Mapping[str, Any], num_rows: int | None = None
+) -> Inspection:
     """Trace `model` on NumPy data, computing nothing, and check what can be known.
 
     The data stay concrete while everything sampled is abstract, so codes and outcomes
@@ -87,16 +124,16 @@ def inspect_model(model: Model, data: Mapping[str, Any]) -> Inspection:
     a sampled index for one, is given those.
     """
     try:
-        return _inspect(model, data)
+        return _inspect(model, data, num_rows)
     except (jax.errors.JAXTypeError, AttributeError):
         known = {
             k: jnp.asarray(v) if isinstance(v, np.ndarray) else v
             for k, v in data.items()
         }
-        return _inspect(model, known)
+        return _inspect(model, known, num_rows)
 
 
-def _inspect(model: Model, data: Mapping[str, Any]) -> Inspection:
+def _inspect(model: Model, data: Mapping[str, Any], num_rows: int | None) -> Inspection:
     found: dict[str, dict[str, Any]] = {
         "latent": {},
         "observed": {},
@@ -106,8 +143,9 @@ def _inspect(model: Model, data: Mapping[str, Any]) -> Inspection:
     factors, subsampled = [], []
 
     def run() -> None:
-        with handlers.trace() as sites, handlers.seed(rng_seed=0), preflight():
-            model(**data)
+        with handlers.trace() as sites, handlers.seed(rng_seed=0):
+            with preflight(num_rows):
+                model(**data)
         for name, site in sites.items():
             kind = site["type"]
             if kind == "sample":

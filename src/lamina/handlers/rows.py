@@ -58,7 +58,8 @@ def row_sites(
 
     Raises: ValueError where a minibatch would give a wrong ELBO: a parameter with a value
     for each row, one joint density over rows, a site that grows otherwise than by rows,
-    or rows that a subsampled plate would pick a second time.
+    a subsampled plate of another size than `num_obs`, or rows that it would pick a second
+    time.
     """
     return find_row_sites(
         lambda data: model(**data, **(constants or {})), rows, num_obs=num_obs
@@ -98,6 +99,14 @@ def find_row_sites(
     plates = {k: site for k, site in now.items() if site["type"] == "plate"}
     subsampled = {k for k, plate in plates.items() if _size(plate) != plate["args"][0]}
     over_rows = {k for k in subsampled if grows(k)}
+    for name in over_rows:
+        size, taken = plates[name]["args"][0], _size(plates[name])
+        if num_obs is not None and size * n != num_obs * taken:
+            raise ValueError(
+                f"plate {name!r} holds {taken} of {size} entries, but the batch holds {n} "
+                f"of {num_obs} rows, so its sites would weigh {size / taken:.4g} instead "
+                f"of {num_obs / n:.4g}. Give the plate the size of all the data."
+            )
     depends = _dependence(call, rows, n, subsampled, now, filter(grows, now))
     found: dict[str, str] = {}
     plated: set[str] = set()

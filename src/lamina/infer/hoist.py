@@ -30,10 +30,10 @@ class Hoisted(NamedTuple):
     num_bytes: int
     """the size of one step's noise"""
 
-    def steps_ahead(self, steps: int) -> int:
-        """For how many steps to draw at a time: a divisor of `steps`."""
-        most = min(STEPS_AHEAD, BYTES_AHEAD // max(self.num_bytes, 1), steps)
-        return max((k for k in range(1, most + 1) if steps % k == 0), default=1)
+    def steps_ahead(self, grid: int) -> int:
+        """For how many steps to draw at a time: a divisor of `grid`."""
+        most = min(STEPS_AHEAD, BYTES_AHEAD // max(self.num_bytes, 1))
+        return max((k for k in range(1, most + 1) if grid % k == 0), default=1)
 
 
 def hoist(fn: Callable[..., Array], key: Array, *args: Any) -> Hoisted:

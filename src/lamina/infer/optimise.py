@@ -79,7 +79,7 @@ class _Constrain(Messenger):
             support = message["fn"].support
         else:
             return
-        message["value"] = biject_to(support)(self.values[name])
+        message["value"] = jax.tree.map(biject_to(support), self.values[name])
 
 
 def _maximise(
@@ -172,7 +172,11 @@ def _maximise(
             f"the slope at the end is {float(slope):.2g} a row, not zero: the maximum "
             "may not be reached, or not exist. Raise num_steps or standardise the data.",
         )
-    draws |= {k: np.asarray(v)[None, None] for k, v in params.items()}
+    draws |= {
+        k: np.asarray(v)[None, None]
+        for k, v in params.items()
+        if isinstance(v, jax.Array)  # and no tree of them, as a network's are
+    }
     return Fitted(
         model=handlers.substitute(model, data=params),
         draws=draws,
@@ -198,7 +202,10 @@ def _start(run: Any, key: Array) -> dict[str, Array]:
     for name, site in run().items():
         if site["type"] == "param":
             support = site["kwargs"].get("constraint", constraints.real)
-            found[name] = biject_to(support).inv(jnp.asarray(site["value"], float))
+            free = biject_to(support).inv
+            found[name] = jax.tree.map(
+                lambda v, free=free: free(jnp.asarray(v, float)), site["value"]
+            )
         elif site["type"] == "sample" and not site["is_observed"]:
             if site["fn"].support.is_discrete:
                 raise ValueError(

@@ -25,6 +25,15 @@ AVERAGED_STEPS = 2000
 FEWEST_STEPS = 8
 
 
+def require_steps(most: int) -> None:
+    """Raise for fewer steps than the stages have parts."""
+    if most < FEWEST_STEPS:
+        raise ValueError(
+            f"num_steps is {most}, but the stages need {FEWEST_STEPS} at the least. Give "
+            "more, or an `optimizer` of your own, which runs without stages."
+        )
+
+
 class Stages:
     """Stages of falling learning rates until none lowers the loss, then an average."""
 
@@ -33,11 +42,6 @@ class Stages:
     ) -> None:
         self.loop, self.rate, self.most, self.bar = loop, rate, most, bar
         self.epoch = 1 if loop.full else loop.order.batches
-        if most < FEWEST_STEPS:
-            raise ValueError(
-                f"num_steps is {most}, but the stages need {FEWEST_STEPS} at the least. "
-                "Give more, or an `optimizer` of your own, which runs without stages."
-            )
         window = max(WINDOW_STEPS, 0 if loop.full else (WINDOW_EPOCHS + 1) * self.epoch)
         average = 0 if loop.full else epochs * self.epoch
         grid = loop.grid if most >= 16 * loop.grid else 1

@@ -184,22 +184,34 @@ class MinibatchLoop:
     def advance(self, state: SVIState, steps: int) -> tuple[SVIState, np.ndarray]:
         """`steps` further steps: the new state and their losses."""
         if self._chunk is None:
-            self._chunk = self._compile(self.user_svi.get_params(state))
+            self._chunk, self._ahead = self._compile(state)
         first, done, losses = int(state.optim_state[0]), 0, []
         while done < steps:
             take = min(self.chunk_steps, steps - done)
-            starts = jnp.asarray(self._starts(first + done, take))
-            state, some = self._chunk(state, self._rows, self._arrays, starts)
-            losses.append(some)
+            begin, starts = self._starts(first + done, take)
+            end = np.int32(begin + take)
+            state, found = self._chunk(
+                state, self._rows, self._arrays, starts, begin, end
+            )
+            losses.append(found[begin:end])
             done += take
         found = np.concatenate([np.asarray(some) for some in losses])
         _require_finite(found, first)
         return state, found
 
-    def _starts(self, first: int, steps: int) -> np.ndarray:
-        if self.full:
-            return np.zeros((steps, 1), np.int32)
-        return self.order.starts(first, steps)
+    def _starts(self, first: int, steps: int) -> tuple[np.int32, np.ndarray]:
+        """Where the blocks of some steps start, in groups that `_ahead` steps share.
+
+        Groups begin at multiples of `_ahead`, so `first` may lie inside one. Its place,
+        and as many groups as any chunk can touch: (groups, ahead, blocks).
+        """
+        ahead = self._ahead
+        begin, groups = first % ahead, (self.chunk_steps + ahead - 2) // ahead + 1
+        wanted = [np.zeros((1, 1), np.int32)] if self.full else []
+        wanted = wanted or [self.order.starts(first, steps)]
+        found = np.zeros((groups * ahead, wanted[0].shape[1]), np.int32)
+        found[begin : begin + steps] = wanted[0]
+        return np.int32(begin), found.reshape(groups, ahead, -1)
 
     def _batch(self) -> dict[str, Array]:
         return {k: v[: self.batch_size] for k, v in self._rows.items()}
@@ -229,54 +241,79 @@ class MinibatchLoop:
         )
         return svi
 
-    def _compile(self, params: Mapping[str, Array]) -> Callable[..., Any]:
+    def _compile(self, state: SVIState) -> tuple[Callable[..., Any], int]:
+        """A chunk of steps, compiled once for any number of them, and its groups' size.
+
+        A group is `ahead` steps whose noise is drawn together. Groups begin at multiples
+        of `ahead` and draw all their noise even where few of their steps are wanted: the
+        last digit of a draw depends on its place among those drawn with it.
+        """
+        params = self.user_svi.get_params(state)
         svi, width, full = self._weigh(params), self.order.width, self.full
         others = {**self._others, **svi.static_kwargs}
+
+        def batch(rows: Mapping[str, Array], here: Array) -> Mapping[str, Array]:
+            return rows if full else take_blocks(rows, here, width)
+
+        def loss(key: Array, params: Any, batch: Any, arrays: Any) -> Array:
+            params = svi.constrain_fn(params)
+            data = {**batch, **arrays, **others}
+            return svi.loss.loss(key, params, svi.model, svi.guide, **data)
+
+        if state.mutable_state is None:
+            free = svi.optim.get_params(state.optim_state)
+            parts = hoist(loss, state.rng_key, free, self._batch(), self._arrays)
+            ahead = parts.steps_ahead(self.grid)
+        else:  # the steps pass more on than their parameters: one after another
+            parts, ahead = None, 1
 
         def chunk(
             state: SVIState,
             rows: Mapping[str, Array],
             arrays: Mapping[str, Array],
             starts: Array,
+            begin: Array,
+            end: Array,
         ) -> tuple[SVIState, Array]:
-            def batch(here: Array) -> Mapping[str, Array]:
-                return rows if full else take_blocks(rows, here, width)
-
-            def loss(key: Array, params: Any, batch: Any, arrays: Any) -> Array:
-                params = svi.constrain_fn(params)
-                data = {**batch, **arrays, **others}
-                return svi.loss.loss(key, params, svi.model, svi.guide, **data)
-
-            def step(state: SVIState, here: Array) -> tuple[SVIState, Array]:
-                return svi.update(state, **batch(here), **arrays, **self._others)
-
-            def group(state: SVIState, here: Array) -> tuple[SVIState, Array]:
-                """Some steps, their noise drawn together: the numbers are `step`'s."""
-                rng_key, keys = lax.scan(_next_key, state.rng_key, None, len(here))
-
-                def late(optim: Any, drawn: Any) -> tuple[Any, Array]:
-                    noise, start = drawn
-                    args = (batch(start), arrays)
-                    (value, _), optim = svi.optim.eval_and_update(
-                        lambda params: (parts.rest(noise, params, *args), None), optim
-                    )
-                    return optim, value
-
+            def group(number: Array, carry: Any) -> Any:
+                state, losses = carry
+                here, base = starts[number], number * ahead
+                live = (base + jnp.arange(ahead) >= begin) & (
+                    base + jnp.arange(ahead) < end
+                )
+                rng_key, keys = lax.scan(_next_key, state.rng_key, live)
                 noise = jax.vmap(parts.noise)(keys)
-                optim, losses = lax.scan(late, state.optim_state, (noise, here))
+
+                def step(i: Array, carry: Any) -> Any:
+                    optim, losses = carry
+                    args = (batch(rows, here[i]), arrays)
+                    drawn = [values[i] for values in noise]
+                    (value, _), optim = svi.optim.eval_and_update(
+                        lambda params: (parts.rest(drawn, params, *args), None), optim
+                    )
+                    return optim, losses.at[base + i].set(value)
+
+                first, last = (
+                    jnp.maximum(begin - base, 0),
+                    jnp.minimum(end - base, ahead),
+                )
+                optim, losses = lax.fori_loop(
+                    first, last, step, (state.optim_state, losses)
+                )
                 return SVIState(optim, None, rng_key), losses
 
-            if state.mutable_state is not None:
-                return lax.scan(step, state, starts)
-            params = svi.optim.get_params(state.optim_state)
-            parts = hoist(loss, state.rng_key, params, batch(starts[0]), arrays)
-            ahead = parts.steps_ahead(len(starts))
-            groups = starts.reshape(-1, ahead, *starts.shape[1:])
-            state, losses = lax.scan(group, state, groups)
-            return state, losses.reshape(-1)
+            def step_alone(number: Array, carry: Any) -> Any:
+                state, losses = carry
+                data = {**batch(rows, starts[number, 0]), **arrays, **self._others}
+                state, value = svi.update(state, **data)
+                return state, losses.at[number].set(value)
+
+            losses = jnp.zeros(starts.shape[0] * ahead, jnp.result_type(float))
+            body = step_alone if parts is None else group
+            return lax.fori_loop(0, -(-end // ahead), body, (state, losses))
 
         # not donated: after Ctrl-C the state from before the chunk is what there is
-        return jax.jit(chunk)
+        return jax.jit(chunk), ahead
 
 
 def _last(parts: list[np.ndarray], count: int) -> np.ndarray:
@@ -288,10 +325,10 @@ def _last(parts: list[np.ndarray], count: int) -> np.ndarray:
     return np.concatenate(parts[-number:])[-count:]
 
 
-def _next_key(key: Array, _: None) -> tuple[Array, Array]:
+def _next_key(key: Array, live: Array) -> tuple[Array, Array]:
     """The key of the step after, and of this one, as `SVI.update` splits them."""
     after, now = random.split(key)
-    return after, now
+    return jnp.where(live, after, key), now
 
 
 def _require_finite(losses: np.ndarray, first_step: int) -> None:

@@ -32,7 +32,7 @@ from lamina.infer.guides import (
     make_guide,
     substituted,
 )
-from lamina.infer.stages import Stages, averaged, optimizer_state
+from lamina.infer.stages import Stages, averaged, optimizer_state, require_steps
 from lamina.infer.svi import MinibatchLoop, as_int, progress
 
 ESTIMATORS = ("auto", "reparameterization", "local")
@@ -84,6 +84,8 @@ def fit_vi(
         ("num_draws", num_draws),
     ):
         positive_size("vi", name, value)
+    if optimizer is None:
+        require_steps(num_steps)
     if not learning_rate > 0:
         raise ValueError(f"learning_rate is {learning_rate}, but it is positive.")
     n = len(next(iter(rows.values())))
