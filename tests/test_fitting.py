@@ -92,16 +92,6 @@ def full_rank():
     return fit(linear, DATA, guide="full_rank", num_draws=20_000)
 
 
-@pytest.fixture(scope="module")
-def mean_field():
-    return fit(linear, DATA, num_draws=20_000)
-
-
-@pytest.fixture(scope="module")
-def nuts():
-    return fit(linear, DATA, method="mcmc", num_warmup=500, num_samples=1000)
-
-
 # --- exact answers
 
 
@@ -110,13 +100,17 @@ def test_a_full_rank_guide_is_exact_for_a_conjugate_regression(full_rank):
     assert_moments(draws, MEAN, SD, mean_error=0.1, sd_error=0.05)
     wanted = COVARIANCE / np.outer(SD, SD)
     assert_allclose(np.corrcoef(draws.T), wanted, atol=0.05)
+    assert full_rank.estimators == dict.fromkeys(SITES, "reparameterization")
 
 
-def test_a_mean_field_guide_has_the_mean_and_the_conditional_sds(mean_field):
+def test_a_mean_field_guide_has_the_mean_and_the_conditional_sds():
     """Bishop (2006), section 10.1.2: each factor has the precision's own diagonal."""
+    posterior = fit(linear, DATA, num_draws=20_000)
     conditional = 1 / np.sqrt(np.diag(np.linalg.inv(COVARIANCE)))
-    draws = pooled(mean_field, *SITES)
+    draws = pooled(posterior, *SITES)
     assert_moments(draws, MEAN, conditional, mean_error=0.1, sd_error=0.05)
+    assert set(posterior.estimators) == set(SITES)
+    assert posterior.estimators["b.beta"] == "local reparameterization"
 
 
 @pytest.mark.parametrize("guide", ["full_rank", "mean_field"])
@@ -164,11 +158,24 @@ def test_minibatches_have_the_full_batch_posterior_of_many_coefficients():
         assert_moments(draws, mean, sd, mean_error=0.1, sd_error=0.05)
 
 
-def test_nuts_is_exact_for_a_conjugate_regression(nuts):
-    assert min(nuts.summary()[k]["ess"] for k in nuts.summary().names) > 1500
-    draws = pooled(nuts, *SITES)
+def test_nuts_is_exact_for_a_conjugate_regression():
+    posterior = fit(linear, DATA, method="mcmc", num_warmup=500, num_samples=1000)
+    table = posterior.summary()
+    assert min(table.columns["ess"]) > 1500
+    assert max(table.columns["r_hat"]) < 1.01
+    draws = pooled(posterior, *SITES)
     assert_moments(draws, MEAN, SD, mean_error=0.1, sd_error=0.08)
-    assert not nuts.statistics["diverging"].any()
+    assert posterior.draws["b.beta"].shape == (4, 1000, 2, 1)
+    assert posterior.num_draws == 4000
+    assert posterior.losses is None
+    assert posterior.estimators == {}
+    assert posterior.statistics["diverging"].shape == (4, 1000)
+    assert not posterior.statistics["diverging"].any()
+    with pytest.raises(ValueError, match="read-only"):
+        posterior.statistics["energy"][0] = 0.0
+    text = repr(posterior)
+    assert "Posterior by mcmc: 4 chains of 1000 draws, 60 rows" in text
+    assert "b.beta (2, 1)" in text
 
 
 def test_the_mode_of_a_conjugate_regression_is_its_mean():
@@ -500,18 +507,14 @@ def test_a_guide_of_its_own_takes_the_models_data():
     assert_moments(draws, mean, sd, mean_error=0.1, sd_error=0.05)
 
 
-def test_estimators_are_reported_for_every_site(full_rank, mean_field, nuts):
-    assert full_rank.estimators == dict.fromkeys(SITES, "reparameterization")
-    assert set(mean_field.estimators) == set(SITES)
-    assert mean_field.estimators["b.beta"] == "local reparameterization"
-    assert nuts.estimators == {}
-
-
 @pytest.mark.slow
-def test_the_plain_estimator_can_be_asked_for(mean_field):
-    posterior = fit(linear, DATA, estimator="reparameterization", num_draws=20_000)
+def test_the_plain_estimator_can_be_asked_for():
+    posterior, local = (
+        fit(linear, DATA, estimator=name, num_draws=20_000)
+        for name in ("reparameterization", "local")
+    )
     assert posterior.estimators == dict.fromkeys(SITES, "reparameterization")
-    ours, theirs = (pooled(p, *SITES) for p in (posterior, mean_field))
+    ours, theirs = (pooled(p, *SITES) for p in (posterior, local))
     assert_moments(ours, theirs.mean(0), theirs.std(0), mean_error=0.1, sd_error=0.06)
 
 
@@ -602,18 +605,20 @@ def test_an_objective_without_a_maximum_says_so():
 # --- what a posterior is
 
 
-def test_a_posterior_cannot_be_changed(full_rank, nuts):
-    for posterior in (full_rank, nuts):
-        with pytest.raises(AttributeError, match="cannot assign"):
-            posterior.draws = {}
-        with pytest.raises(TypeError, match="does not support item assignment"):
-            posterior.draws["a.beta"] = 0.0
-        with pytest.raises(ValueError, match="read-only"):
-            posterior.draws["a.beta"][0, 0] = 0.0
+def test_a_posterior_cannot_be_changed(full_rank):
+    with pytest.raises(AttributeError, match="cannot assign"):
+        full_rank.draws = {}
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        full_rank.draws["a.beta"] = 0.0
+    with pytest.raises(ValueError, match="read-only"):
+        full_rank.draws["a.beta"][0, 0] = 0.0
     with pytest.raises(ValueError, match="read-only"):
         full_rank.losses[0] = 0.0
     with pytest.raises(ValueError, match="read-only"):
-        nuts.statistics["energy"][0] = 0.0
+        full_rank.data.rows["x"][0, 0] = 0.0
+    assert full_rank.draws["b.beta"].shape == (1, 20_000, 2, 1)
+    assert full_rank.num_draws == 20_000
+    assert len(full_rank.losses) == full_rank.settings["num_steps"]
 
 
 def test_a_posterior_does_not_follow_changes_of_the_users_arrays():
@@ -622,21 +627,6 @@ def test_a_posterior_does_not_follow_changes_of_the_users_arrays():
     before = posterior.predict(kind="mean").mean
     data["x"][:] = 1e6
     assert_array_equal(posterior.predict(kind="mean").mean, before)
-
-
-def test_draws_have_a_chain_and_a_draw_in_front(full_rank, nuts):
-    assert full_rank.draws["b.beta"].shape == (1, 20_000, 2, 1)
-    assert nuts.draws["b.beta"].shape == (4, 1000, 2, 1)
-    assert (full_rank.num_draws, nuts.num_draws) == (20_000, 4000)
-    assert nuts.losses is None
-    assert len(full_rank.losses) == full_rank.settings["num_steps"]
-    assert nuts.statistics["diverging"].shape == (4, 1000)
-
-
-def test_its_text_names_method_sites_and_rows(nuts):
-    text = repr(nuts)
-    assert "Posterior by mcmc: 4 chains of 1000 draws, 60 rows" in text
-    assert "b.beta (2, 1)" in text
 
 
 @pytest.mark.slow

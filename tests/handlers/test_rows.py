@@ -353,7 +353,7 @@ def test_what_no_weight_can_make_right_is_refused(model, seen, batch):
 
 def test_a_plate_of_another_size_than_the_data_is_refused(batch):
     with pytest.raises(
-        ValueError, match="'rows' holds 4 of 12 entries.*weigh 3 instead"
+        ValueError, match=r"'rows' holds 4 of 12 entries.*weigh 3 instead"
     ):
         row_sites(subsampled_plate, batch, num_obs=20)
 

@@ -66,6 +66,23 @@ def test_chunks_do_not_change_a_bit(chunk_steps, data, reference):
     assert same(result, reference)
 
 
+def test_any_number_of_steps_is_one_program(data):
+    """The model is traced for the first chunk and never again."""
+    traced = []
+
+    def watched(x, y):
+        traced.append(len(x))
+        model(x, y)
+
+    loop = MinibatchLoop(make_svi(model=watched), data, batch_size=8, seed=0)
+    state, _ = loop.advance(loop.init(jax.random.key(0)), 33)
+    before = len(traced)
+    for steps in (1, 7, loop.grid, 3 * loop.grid + 2):
+        state, losses = loop.advance(state, steps)
+        assert losses.shape == (steps,)
+    assert len(traced) == before
+
+
 @pytest.mark.parametrize(
     "seed", [np.int64(3), jax.random.key(3), jax.random.PRNGKey(3)]
 )

@@ -114,6 +114,28 @@ def require_own_terms(name: str, fn: Distribution, value: Any) -> None:
     )
 
 
+class _ScoredOnce(Messenger):
+    def process_message(self, message: Any) -> None:
+        observed = message["type"] == "sample" and message["is_observed"]
+        if observed and not isinstance(message["fn"], Unit):
+            require_own_terms(message["name"], message["fn"], message["value"])
+
+
+def require_scored_once(model: Model, data: Mapping[str, Any]) -> None:
+    """Raise where a model sets rows against rows, tracing it without computing.
+
+    Raises: ValueError naming the site and both shapes.
+    """
+    arrays = {k: v for k, v in data.items() if isinstance(v, np.ndarray | jax.Array)}
+    others = {k: v for k, v in data.items() if k not in arrays}
+
+    def run(arrays: Mapping[str, Any]) -> None:
+        with handlers.block(), handlers.seed(rng_seed=0), _ScoredOnce():
+            model(**arrays, **others)
+
+    jax.eval_shape(run, arrays)
+
+
 def inspect_model(
     model: Model, data: Mapping[str, Any], num_rows: int | None = None
 ) -> Inspection:

@@ -226,6 +226,19 @@ def _base(fn: Any) -> Any:
     return fn
 
 
+def entries_by_row(sites: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """site -> its log density with the rows in front, where it has one axis of `n`."""
+    found = {}
+    for name, site in sites.items():
+        if site["type"] != "sample" or not site["is_observed"] or is_factor(site):
+            continue
+        terms = _base(site["fn"]).log_prob(site["value"])
+        axes = [axis for axis, size in enumerate(jnp.shape(terms)) if size == n]
+        if len(axes) == 1:
+            found[name] = jnp.moveaxis(terms, axes[0], 0)
+    return found
+
+
 def _size(plate: Any) -> int:
     return jnp.shape(plate["value"])[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,19 +39,29 @@ def split_arguments(
     *,
     batch_size: int | None = None,
     num_obs: int | None = None,
+    constants: Iterable[str | int] = (),
 ) -> Arguments:
     """Set the arguments that hold rows apart from the constants.
 
     Arrays of one leading length hold rows. Where lengths differ, `batch_size` settles
     it: arrays of that length hold rows or, failing those, arrays of length `num_obs`.
+    `constants` names arguments, or counts positions, that hold none whatever their length.
 
     Raises: ValueError where the lengths leave open which arguments hold rows.
     """
     leaves, tree = jax.tree.flatten((args, dict(kwargs)))
+    fixed = set(constants)
+    owners = jax.tree.leaves(
+        (
+            [jax.tree.map(lambda _, i=i: i in fixed, a) for i, a in enumerate(args)],
+            {k: jax.tree.map(lambda _, k=k: k in fixed, a) for k, a in kwargs.items()},
+        )
+    )
     lengths = {
         str(i): leaf.shape[0]
-        for i, leaf in enumerate(leaves)
-        if getattr(leaf, "ndim", 0) >= 1  # numbers, strings and flags have no rows
+        for i, (leaf, constant) in enumerate(zip(leaves, owners, strict=True))
+        # numbers, strings and flags have no rows
+        if getattr(leaf, "ndim", 0) >= 1 and not constant
     }
     seen = set(lengths.values())
     if not seen:

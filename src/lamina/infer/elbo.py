@@ -89,8 +89,10 @@ class Batched_Trace_ELBO(OrderedTrace_ELBO):
     counts once: global latents and observations, sites of subsampled plates (NumPyro
     scales those), and `numpyro.factor` (see `lamina.row_factor`).
 
-    `batch_size` is needed only where arguments of different lengths leave open which of
-    them hold rows. B is read off the batch, so a batch of any size is weighted right.
+    Arguments of one leading length hold rows. `batch_size` says which do where lengths
+    differ, and `constants` (names, or positions) which do not: one that is as long as the
+    batch by chance cannot be told from it. B is read off the batch, so a batch of any size
+    is weighted right.
 
     Raises: ValueError where no weight would be right: see `lamina.handlers.row_sites`.
     Source: Hoffman, Blei, Wang and Paisley (2013), Stochastic Variational Inference,
@@ -100,13 +102,18 @@ class Batched_Trace_ELBO(OrderedTrace_ELBO):
     weighs_rows = True
 
     def __init__(
-        self, num_obs: int, num_particles: int = 1, batch_size: int | None = None
+        self,
+        num_obs: int,
+        num_particles: int = 1,
+        batch_size: int | None = None,
+        *,
+        constants: Iterable[str | int] = (),
     ) -> None:
         super().__init__(
             positive_size("Batched_Trace_ELBO", "num_particles", num_particles)
         )
         self.num_obs = positive_size("Batched_Trace_ELBO", "num_obs", num_obs)
-        self.batch_size = batch_size
+        self.batch_size, self.constants = batch_size, tuple(constants)
         if batch_size is not None:
             positive_size("Batched_Trace_ELBO", "batch_size", batch_size)
 
@@ -120,7 +127,11 @@ class Batched_Trace_ELBO(OrderedTrace_ELBO):
         **kwargs: Any,
     ) -> dict[str, Any]:
         data = split_arguments(
-            args, kwargs, batch_size=self.batch_size, num_obs=self.num_obs
+            args,
+            kwargs,
+            batch_size=self.batch_size,
+            num_obs=self.num_obs,
+            constants=self.constants,
         )
         model, guide = weigh_rows(
             model, guide, data.call, data.rows, self.num_obs, param_map

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from numpyro.primitives import Messenger
 
 from lamina._checks import positive_size
 from lamina._typing import Array, Model
+from lamina.handlers.centering import location_scale_sites
 from lamina.handlers.preflight import inspect_model, require_whole_rows
 from lamina.infer.fitted import Fitted
 from lamina.infer.svi import arrays_apart
@@ -35,11 +37,21 @@ def fit_map(
     r"""The posterior mode, $\arg\max_z \log p(y \mid z) + \log p(z)$, in one draw.
 
     The density is that of the sites as they are written, on their constrained space: no
-    Jacobian, as NumPyro's AutoDelta has it.
+    Jacobian, as NumPyro's AutoDelta has it. A hierarchical model, whose scales are
+    estimated with the coefficients they scale, has no mode; what is found says so.
 
     Source: Nocedal and Wright (2006), Numerical Optimization, algorithm 7.5.
     """
-    return _maximise(model, rows, constants, key, num_steps, tolerance, prior=True)
+    found = _maximise(model, rows, constants, key, num_steps, tolerance, prior=True)
+    hierarchical = sorted(location_scale_sites(model, **rows, **constants))
+    if hierarchical:
+        note = (
+            f"{hierarchical} have scales that are estimated with them: their joint density "
+            "grows without bound as a scale goes to zero, so this is a local mode at "
+            "best. Use method='vi' or 'mcmc', or known scales."
+        )
+        found = replace(found, notes=(*found.notes, note))
+    return found
 
 
 def fit_mle(

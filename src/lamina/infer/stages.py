@@ -48,6 +48,7 @@ class Stages:
         self.window = _multiple(grid, min(window, most // 8))
         self.average = _multiple(grid, min(max(AVERAGED_STEPS, average), most // 2))
         self.losses: list[np.ndarray] = []
+        self.fell = False
 
     @property
     def steps(self) -> int:
@@ -75,7 +76,12 @@ class Stages:
         state = with_optimizer_state(state, start_average)
         state, _ = self.go(state, self.average)
         notes: tuple[str, ...] = ()
-        if not settled:
+        if not self.fell:
+            notes = (
+                "the loss never fell measurably from where it started: unless that was an "
+                f"optimum, learning_rate={self.rate} is too small (the default is 0.05).",
+            )
+        elif not settled:
             notes = (
                 f"the loss was still falling after {self.steps} steps: raise num_steps, "
                 "standardise the data, or try a larger learning_rate.",
@@ -88,7 +94,9 @@ class Stages:
         state, before = self.go(state, self.window)
         while True:
             state, after = self.go(state, self.window)
-            if self.spent or not lower(before, after, 1.0):
+            falls = lower(before, after, 1.0)
+            self.fell = self.fell or falls
+            if self.spent or not falls:
                 return state, after
             before = after
 

@@ -21,7 +21,9 @@ from tqdm.auto import tqdm
 
 from lamina._checks import positive_size
 from lamina._typing import Array, Seed
+from lamina.handlers.preflight import require_scored_once
 from lamina.handlers.rows import num_rows_of
+from lamina.handlers.separable import require_separate_rows
 from lamina.infer.elbo import (
     LocalReparameterization_ELBO,
     for_batches,
@@ -224,6 +226,7 @@ class MinibatchLoop:
         svi = copy.copy(self.user_svi)
         svi.loss = for_batches(svi.loss, self.num_rows, self.batch_size)
         fixed = {**self._constants(), **svi.static_kwargs}
+        require_scored_once(svi.model, {**self._batch(), **fixed})
         if isinstance(svi.loss, LocalReparameterization_ELBO):
             data = {**self._batch(), **fixed}
             svi.loss.prepare(params, svi.model, svi.guide, **data)
@@ -232,6 +235,11 @@ class MinibatchLoop:
         require_weightable(svi.loss)
         if getattr(svi.loss, "weighs_rows", False):
             return svi
+        require_separate_rows(
+            lambda rows: self.user_svi.model(**rows, **fixed),
+            {k: v[: self.num_rows] for k, v in self._rows.items()},
+            self.batch_size,
+        )
         svi.model, svi.guide = weigh_rows(
             svi.model,
             svi.guide,
@@ -276,6 +284,7 @@ class MinibatchLoop:
             end: Array,
         ) -> tuple[SVIState, Array]:
             def group(number: Array, carry: Any) -> Any:
+                assert parts is not None
                 state, losses = carry
                 here, base = starts[number], number * ahead
                 live = (base + jnp.arange(ahead) >= begin) & (
@@ -285,6 +294,7 @@ class MinibatchLoop:
                 noise = jax.vmap(parts.noise)(keys)
 
                 def step(i: Array, carry: Any) -> Any:
+                    assert parts is not None
                     optim, losses = carry
                     args = (batch(rows, here[i]), arrays)
                     drawn = [values[i] for values in noise]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -23,7 +24,8 @@ class BLayer(Value):
 
     A subclass is a frozen dataclass whose fields are its constructor. Its call takes a
     name and data, draws coefficients from its prior, combines them with the data by a
-    product, and announces the finished term:
+    product, and announces the finished term (`product` and `term` are in
+    `lamina.effects`, products in `lamina.products`):
 
         @dataclass(frozen=True, repr=False, eq=False)
         class QuadraticLayer(BLayer):
@@ -75,6 +77,15 @@ class BLayer(Value):
                 "called with a name and a shape. Give a prior such as Adaptive() or "
                 "Fixed(), which take distributions."
             )
+        try:
+            signature = inspect.signature(prior)
+            signature.bind("name", (1,), "beta", suffix="", scale_shape=None)
+        except TypeError as error:
+            raise TypeError(
+                f"{type(self).__name__}: `prior` takes {signature}, but a prior is called "
+                'as prior(name, shape, coefficient="beta", *, suffix="", '
+                f"scale_shape=None): {error}. Take what it does not need in **kwargs."
+            ) from error
 
     def default_prior(self) -> Prior:
         """The prior where `prior=` is not given."""

@@ -7,12 +7,23 @@ from typing import Any
 
 from lamina._typing import Array
 from lamina.effects import product, term
-from lamina.layers._base import AdaptiveForm, FixedForm
+from lamina.layers._base import AdaptiveForm, BLayer, FixedForm
 from lamina.products import affine
 
 
+class LinearTerm(BLayer):
+    """Coefficients times columns, whatever their prior."""
+
+    units: int
+
+    def __call__(self, name: str, x: Any) -> Array:
+        x = self.columns(name, x)
+        beta = self.coefficients(name, (x.shape[1], self.units))
+        return term(name, product(affine, x, beta))
+
+
 @dataclass(frozen=True, repr=False, eq=False)
-class AdaptiveLayer(AdaptiveForm):
+class AdaptiveLayer(AdaptiveForm, LinearTerm):
     r"""A linear term whose coefficients share one learned scale for each unit.
 
     $$f_{nu} = \sum_d x_{nd}\,\beta_{du}, \qquad
@@ -28,14 +39,9 @@ class AdaptiveLayer(AdaptiveForm):
 
     units: int = 1
 
-    def __call__(self, name: str, x: Any) -> Array:
-        x = self.columns(name, x)
-        beta = self.coefficients(name, (x.shape[1], self.units))
-        return term(name, product(affine, x, beta))
-
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FixedPriorLayer(FixedForm):
+class FixedPriorLayer(FixedForm, LinearTerm):
     r"""A linear term whose coefficients have a known prior.
 
     $$f_{nu} = \sum_d x_{nd}\,\beta_{du}, \qquad \beta_{du} \sim \text{Normal}(0, 1)$$
@@ -46,11 +52,6 @@ class FixedPriorLayer(FixedForm):
     Raises: ValueError for `x` of three axes or inside a plate over rows.
     Source: Gelman and others (2013), Bayesian Data Analysis, chapter 14.
     """
-
-    def __call__(self, name: str, x: Any) -> Array:
-        x = self.columns(name, x)
-        beta = self.coefficients(name, (x.shape[1], self.units))
-        return term(name, product(affine, x, beta))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
