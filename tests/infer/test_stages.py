@@ -82,7 +82,13 @@ def test_a_loss_that_still_falls_is_noted():
     (note,) = notes
     assert "still falling" in note
     assert "num_steps" in note
-    assert run(FakeLoop(flat))[2] == ()
+    assert run(FakeLoop(noise_of_the_rate))[2] == ()
+
+
+def test_a_loss_that_never_fell_is_noted():
+    """Its rate may be too small to move anything."""
+    (note,) = run(FakeLoop(flat))[2]
+    assert "never fell" in note
 
 
 def test_rates_fall_until_a_finer_one_is_no_better():

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 from numpyro.distributions import constraints
@@ -59,7 +58,7 @@ def location_scale_sites(
 ) -> dict[str, tuple[str, ...]]:
     """The sites that can be non-centred, with their shape parameters."""
     args, kwargs = jax.tree.map(
-        lambda v: jnp.asarray(v) if isinstance(v, np.ndarray) else v, (args, kwargs)
+        lambda v: jax.device_put(v) if isinstance(v, np.ndarray) else v, (args, kwargs)
     )
     latent: dict[str, Any] = {}
 

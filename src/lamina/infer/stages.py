@@ -65,7 +65,9 @@ class Stages:
         while True:
             state = with_optimizer_state(state, at_rate(self.rate * DECAY**stage))
             state, now = self.plateau(state)
-            settled = level is not None and not lower(level, now, 2.0)
+            if level is not None:
+                settled = not lower(level, now, 2.0)
+                self.fell = self.fell or not settled
             level = now
             if settled or self.spent or stage == MOST_STAGES:
                 break
@@ -76,7 +78,7 @@ class Stages:
         state = with_optimizer_state(state, start_average)
         state, _ = self.go(state, self.average)
         notes: tuple[str, ...] = ()
-        if not self.fell:
+        if settled and not self.fell:
             notes = (
                 "the loss never fell measurably from where it started: unless that was an "
                 f"optimum, learning_rate={self.rate} is too small (the default is 0.05).",
