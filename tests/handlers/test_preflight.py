@@ -195,7 +195,7 @@ def test_each_density_is_known_by_the_data_that_it_reads():
     [
         lambda x, y: numpyro.plate("rows", int(x.max())),
         lambda x, y: numpyro.deterministic("a", 1.0 if x.max() > 3 else 0.0),
-        lambda x, y: numpyro.deterministic("a", np.log(np.asarray(x))),
+        lambda x, y: numpyro.deterministic("a", np.log1p(np.abs(np.asarray(x)))),
         lambda x, y: numpyro.deterministic("a", x[x > 3]),
     ],
     ids=["size", "branch", "NumPy", "mask"],
