@@ -75,4 +75,4 @@ def refused(error, match):
     before = len(compilations)
     with pytest.raises(error, match=match):
         yield
-    assert compilations[before:] == []
+    assert compilations[before:] == [], compilations[before:]

@@ -149,7 +149,7 @@ def inspect_model(
         return _inspect(model, data, num_rows)
     except (jax.errors.JAXTypeError, AttributeError):
         known = {
-            k: jnp.asarray(v) if isinstance(v, np.ndarray) else v
+            k: jax.device_put(v) if isinstance(v, np.ndarray) else v
             for k, v in data.items()
         }
         return _inspect(model, known, num_rows)
