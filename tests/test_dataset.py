@@ -123,8 +123,16 @@ def test_the_data_are_copies_that_cannot_be_changed():
 def test_data_that_are_no_mapping_raise():
     with pytest.raises(TypeError, match=r"`data` is a list, but it maps"):
         read_data([X, Y])
-    with pytest.raises(TypeError, match=r"`data` is a DataFrame"):
-        read_data(pd.DataFrame({"y": Y}))
+    with pytest.raises(TypeError, match=r"`new_data` is a ndarray"):
+        new_rows(read_data({"x": X, "y": Y}), X)
+
+
+def test_a_data_frame_is_the_mapping_of_its_columns():
+    frame = pd.DataFrame({"age": X[:, 0], "y": Y})
+    data = read_data(frame)
+    assert set(data.rows) == {"age", "y"}
+    assert_array_equal(data.rows["age"], X[:, 0])
+    assert_array_equal(new_rows(data, frame[["age"]]).rows["age"], X[:, 0])
 
 
 def test_an_absent_outcome_raises_with_what_there_is():
@@ -328,7 +336,7 @@ def test_missing_and_empty_new_data_raise():
         new_rows(fitted(), {"x": X})
     with pytest.raises(ValueError, match="no rows, so there is nothing to predict"):
         new_rows(fitted(), {"x": X[:0], "code": np.zeros(0, int)})
-    with pytest.raises(TypeError, match="new data are a list"):
+    with pytest.raises(TypeError, match="`new_data` is a list"):
         new_rows(fitted(), [X])
 
 

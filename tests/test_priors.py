@@ -154,6 +154,11 @@ WRONG = {
         ValueError,
         r"lmbda_dist: Normal\(loc=0.0, scale=1.0\) allows negative values",
     ),
+    "a point for a scale": (
+        lambda: Adaptive(dist.Delta(1.0)),
+        ValueError,
+        r"lmbda_dist: Delta\(.*\) is a point, but `lmbda` is learned",
+    ),
     "arguments beside a ready distribution": (
         lambda: Fixed(dist.Normal(0.0, 1.0), {"loc": 3.0}),
         ValueError,

@@ -24,8 +24,8 @@ from lamina.links import (
     student_t_link,
 )
 from lamina.posterior import Posterior
-from lamina.prediction import Predicted
 from lamina.priors import Adaptive, Fixed
+from lamina.summary import Predicted
 
 try:
     __version__ = version("lamina")

@@ -12,21 +12,22 @@ from jax import random
 from numpyro import handlers
 
 from lamina._checks import positive_size
+from lamina._keys import as_key
 from lamina._typing import Array, Model, Seed
-from lamina.data.dataset import Dataset, as_names, read_data
+from lamina.data.dataset import Dataset, as_mapping, as_names, read_data
 from lamina.handlers.preflight import Inspection, densities_read, inspect_model
 from lamina.handlers.recording import predicting, with_rows
 from lamina.handlers.rows import site_shapes
+from lamina.infer.arguments import arrays_apart
 from lamina.infer.fitted import deterministic_draws, map_draws
 from lamina.infer.guides import require_arguments
 from lamina.infer.methods import method_named
-from lamina.infer.svi import arrays_apart, as_key
 from lamina.posterior import Posterior
 
 
 def fit(
     model: Model,
-    data: Mapping[str, Any],
+    data: Any,
     *,
     observed: str | Iterable[str] = "y",
     constants: Iterable[str] | Mapping[str, Any] | None = None,
@@ -37,7 +38,8 @@ def fit(
 ) -> Posterior:
     """Fit a NumPyro model to data, and return its posterior.
 
-    `data` maps the model's arguments to arrays. The `observed` arguments set the number
+    `data` maps the model's arguments to arrays; a data frame has a column for each. The
+    `observed` arguments set the number
     of rows; arrays of that length are rows, others are constants, which the posterior
     remembers; `constants` settles ambiguity, by names, or adds further constants, as a
     mapping. `missing="skip"` leaves out rows with a NaN.
@@ -84,7 +86,7 @@ def fit(
 
 def prior_predictive(
     model: Model,
-    data: Mapping[str, Any],
+    data: Any,
     *,
     observed: str | Iterable[str] = "y",
     constants: Iterable[str] | Mapping[str, Any] | None = None,
@@ -100,6 +102,7 @@ def prior_predictive(
     """
     positive_size("prior_predictive", "num_draws", num_draws)
     outcomes = as_names(observed)
+    data = as_mapping("`data`", data)
     given = {k: np.zeros(np.shape(data[k])) for k in outcomes if _length(data.get(k))}
     reference = tuple(given) or _with_rows(data, constants)
     dataset = read_data({**data, **given}, reference, constants)

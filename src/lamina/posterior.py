@@ -11,18 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from lamina._checks import positive_size
+from lamina._keys import as_key
 from lamina._typing import Model, Seed, Shape
 from lamina.data.dataset import Dataset, new_rows
-from lamina.infer.svi import arrays_apart, as_key
+from lamina.infer.arguments import arrays_apart
 from lamina.prediction import (
     KINDS,
-    Predicted,
     Predictor,
     Unobserved,
+)
+from lamina.summary import (
+    Predicted,
+    Table,
     joined,
+    require_probability,
+    summarise,
     summarised,
 )
-from lamina.summary import Table, require_probability, summarise
 
 NOISE_DRAWS = 1000
 """Draws of the outcome around a single estimate."""
@@ -84,7 +89,7 @@ class Posterior:
 
     def predict(
         self,
-        new_data: Mapping[str, Any] | None = None,
+        new_data: Any = None,
         kind: str = "response",
         interval: float = 0.9,
         seed: Seed = 0,
@@ -92,13 +97,13 @@ class Posterior:
         draws: bool = False,
         chunk_rows: int | str | None = "auto",
     ) -> Predicted | dict[str, Predicted]:
-        """Predict rows, the fitted ones unless `new_data` are given.
+        """Predict rows, the fitted ones unless `new_data` are given, as in the fit.
 
         `kind="response"` draws outcomes with their noise, "mean" is each draw's expected
         outcome, "linear" its predictor. Rows are taken in chunks and summarised over
         draws, so memory does not grow with rows times draws; `draws=True` keeps all.
         `chunk_rows=None` takes all rows together, for a model whose rows interact; such a
-        model is recognised and never cut.
+        model is looked for by a test on a few rows, and then not cut.
 
         The fitted rows keep their own latent values, where a model has one for each row;
         rows in `new_data` are new rows, whose values are drawn anew.

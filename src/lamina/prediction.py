@@ -12,92 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 from numpyro import handlers
-from numpyro.diagnostics import hpdi
 
 from lamina._typing import Array, Model, Shape
 from lamina.data.dataset import Dataset
 from lamina.handlers.preflight import inspect_model
 from lamina.handlers.recording import predicting, record_outcomes, with_rows
+from lamina.handlers.separable import halves, telling_rows
+from lamina.infer.arguments import arrays_apart
 from lamina.infer.fitted import map_draws
-from lamina.infer.svi import arrays_apart
-from lamina.summary import Table, percent
 
 KINDS = ("response", "mean", "linear")
 NUMBERS_AT_ONCE = 2**22
 """Draws times entries of the outcome that a prediction holds at a time."""
-
-
-@dataclass(frozen=True, repr=False)
-class Predicted:
-    """A prediction for each row: its mean, standard deviation and interval over draws.
-
-    `lower` and `upper` bound the highest-density interval of probability `interval`. All
-    have the shape of the outcome; `draws`, if asked for, has an axis of draws in front.
-    """
-
-    kind: str
-    interval: float
-    mean: np.ndarray
-    sd: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
-    draws: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-    def table(self) -> Table:
-        """One row for each entry of the outcome."""
-        columns = {
-            "mean": self.mean,
-            "sd": self.sd,
-            f"{percent(self.interval)} low": self.lower,
-            f"{percent(self.interval)} high": self.upper,
-        }
-        names = [",".join(map(str, index)) for index in np.ndindex(self.mean.shape)]
-        return Table(tuple(names), {k: np.ravel(v) for k, v in columns.items()})
-
-    def to_dataframe(self) -> Any:
-        """A pandas DataFrame (extra: lamina[dataframe])."""
-        return self.table().to_dataframe()
-
-    def __repr__(self) -> str:
-        return f"Predicted {self.kind} of shape {self.mean.shape}\n{self.table()!r}"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{self!r}</pre>"
-
-
-def summarised(
-    values: np.ndarray, kind: str, interval: float, *, keep: bool
-) -> Predicted:
-    """A chunk's draws, (draw, rows, ...), as moments and intervals."""
-    wide = values.astype(np.float64)
-    mean, sd = wide.mean(axis=0), np.zeros(values.shape[1:])
-    low = high = values[0]
-    if len(values) > 1:
-        with np.errstate(invalid="ignore"):  # of an infinite mean, which has no sd
-            sd = wide.std(axis=0, ddof=1)
-            low, high = hpdi(values, interval)
-    return Predicted(kind, interval, mean, sd, low, high, values if keep else None)
-
-
-def joined(pieces: list[Predicted]) -> Predicted:
-    """Predictions of successive chunks as one."""
-
-    def along(name: str, axis: int) -> np.ndarray:
-        return np.concatenate([getattr(p, name) for p in pieces], axis=axis)
-
-    first = pieces[0]
-    return Predicted(
-        first.kind,
-        first.interval,
-        mean=along("mean", 0),
-        sd=along("sd", 0),
-        lower=along("lower", 0),
-        upper=along("upper", 0),
-        draws=None if first.draws is None else along("draws", 1),
-    )
 
 
 @dataclass(frozen=True)
@@ -180,7 +106,8 @@ class Predictor:
         except Exception as error:
             error.add_note(
                 f"This happened when the model ran to predict, where "
-                f"{', '.join(model.observed)} is None ({self.data.describe()})."
+                f"{', '.join(model.observed)} is None ({self.data.describe()}). Sizes come "
+                "from an argument that is there, x.shape[0], not from the outcome."
             )
             raise
         if inside.subsampled:
@@ -272,7 +199,7 @@ class Predictor:
         """
         if not self.data.rows or not all(map(self.unobserved.by_rows, self.names)):
             return False
-        at = _telling_rows(self.data.rows, self.num_rows)
+        at = telling_rows(self.data.rows, self.num_rows)
         few = {k: v[at] for k, v in self.data.rows.items()}
         most = max((len(v) for v in draws.values()), default=1)
         some = sorted({0, most // 2, most - 1})
@@ -295,7 +222,7 @@ class Predictor:
         if any(np.shape(v)[:1] != (m,) for v in together.values()):
             return False
         shapes: dict[str, Any] | None = None
-        for half in _halves(m):
+        for half in halves(m):
             here = {**{k: v[half] for k, v in rows.items()}, **self.arrays}
             if shapes is None:
                 shapes = jax.eval_shape(part, draw, here, {})[1]
@@ -307,32 +234,6 @@ class Predictor:
                 if not np.allclose(apart[name], wanted, 1e-4, 1e-4, equal_nan=True):
                     return False
         return True
-
-
-def _telling_rows(rows: Mapping[str, np.ndarray], n: int) -> np.ndarray:
-    """Up to eight rows, in order, that differ as much as the data do: 2, 4 or 8."""
-    score, random_state = np.zeros(n), np.random.default_rng(0)
-    for value in rows.values():
-        columns = value.reshape(n, -1).astype(float)
-        sd = columns.std(axis=0)
-        weights = random_state.normal(size=len(sd)) / np.where(sd > 0, sd, 1.0)
-        score += (columns - columns.mean(axis=0)) @ weights
-    m = min(8, 2 ** int(math.log2(n)))
-    return np.sort(
-        np.argsort(score, kind="stable")[np.linspace(0, n - 1, m).astype(int)]
-    )
-
-
-def _halves(m: int) -> Iterator[np.ndarray]:
-    """Halves of m rows, split by all Walsh functions.
-
-    These span every contrast of the rows, so what depends on their mean, or on any other
-    of their linear summaries, cannot be the same in all halves.
-    """
-    for k in range(1, m):
-        parity = np.array([(k & row).bit_count() % 2 for row in range(m)])
-        yield np.flatnonzero(parity == 0)
-        yield np.flatnonzero(parity == 1)
 
 
 def _draws(
@@ -420,6 +321,6 @@ def _require_means(part: Mapping[str, np.ndarray]) -> None:
         if np.isnan(values).any():
             raise ValueError(
                 f"kind='mean': the mean of outcome {name!r} is NaN. Its distribution has "
-                "none (categories have no mean), or its parameters are NaN. Use "
-                "kind='response' to see its draws."
+                "none (categories have no mean), or its parameters are NaN, as from the "
+                "standard deviation of a single row. Use kind='response' to see its draws."
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpyro
-from numpyro.distributions import Distribution, HalfNormal, Normal
+from numpyro.distributions import Delta, Distribution, HalfNormal, Normal
 
 from lamina._checks import allows_negative
 from lamina._typing import Array, Family, FrozenDict, Shape, Value, show
@@ -84,6 +84,12 @@ class Adaptive(Value):
         with numpyro.validation_enabled():
             lmbda = self._scales()
             self._coefficients(1.0)
+        if isinstance(lmbda, Delta):
+            raise ValueError(
+                f"lmbda_dist: {show(self.lmbda_dist)} is a point, but `lmbda` is learned. "
+                "For a scale that is known, use a fixed prior: FixedPriorLayer, or "
+                "prior=Fixed(coef_kwargs={'loc': 0.0, 'scale': ...})."
+            )
         if allows_negative(lmbda):
             raise ValueError(
                 f"lmbda_dist: {show(self.lmbda_dist)} allows negative values, but "

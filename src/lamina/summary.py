@@ -124,3 +124,76 @@ def _number(column: str, value: float) -> str:
     if 0 < abs(value) < 0.01:
         return f"{value:.2g}"
     return f"{value:.3f}" if abs(value) < 1e4 else f"{value:.4g}"
+
+
+@dataclass(frozen=True, repr=False)
+class Predicted:
+    """A prediction for each row: its mean, standard deviation and interval over draws.
+
+    `lower` and `upper` bound the highest-density interval of probability `interval`. All
+    have the shape of the outcome; `draws`, if asked for, has an axis of draws in front.
+    """
+
+    kind: str
+    interval: float
+    mean: np.ndarray
+    sd: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    draws: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def table(self) -> Table:
+        """One row for each entry of the outcome."""
+        columns = {
+            "mean": self.mean,
+            "sd": self.sd,
+            f"{percent(self.interval)} low": self.lower,
+            f"{percent(self.interval)} high": self.upper,
+        }
+        names = [",".join(map(str, index)) for index in np.ndindex(self.mean.shape)]
+        return Table(tuple(names), {k: np.ravel(v) for k, v in columns.items()})
+
+    def to_dataframe(self) -> Any:
+        """A pandas DataFrame (extra: lamina[dataframe])."""
+        return self.table().to_dataframe()
+
+    def __repr__(self) -> str:
+        return f"Predicted {self.kind} of shape {self.mean.shape}\n{self.table()!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{self!r}</pre>"
+
+
+def summarised(
+    values: np.ndarray, kind: str, interval: float, *, keep: bool
+) -> Predicted:
+    """A chunk's draws, (draw, rows, ...), as moments and intervals."""
+    wide = values.astype(np.float64)
+    mean, sd = wide.mean(axis=0), np.zeros(values.shape[1:])
+    low = high = values[0]
+    if len(values) > 1:
+        with np.errstate(invalid="ignore"):  # of an infinite mean, which has no sd
+            sd = wide.std(axis=0, ddof=1)
+            low, high = hpdi(values, interval)
+    return Predicted(kind, interval, mean, sd, low, high, values if keep else None)
+
+
+def joined(pieces: list[Predicted]) -> Predicted:
+    """Predictions of successive chunks as one."""
+
+    def along(name: str, axis: int) -> np.ndarray:
+        return np.concatenate([getattr(p, name) for p in pieces], axis=axis)
+
+    first = pieces[0]
+    return Predicted(
+        first.kind,
+        first.interval,
+        mean=along("mean", 0),
+        sd=along("sd", 0),
+        lower=along("lower", 0),
+        upper=along("upper", 0),
+        draws=None if first.draws is None else along("draws", 1),
+    )

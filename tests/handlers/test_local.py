@@ -25,7 +25,8 @@ from infer_helpers import (
 )
 from lamina.effects import product
 from lamina.handlers import row_weights
-from lamina.handlers.local import LOCAL, local_reparameterization
+from lamina.handlers.local import local_reparameterization
+from lamina.handlers.soundness import LOCAL
 from lamina.infer import LocalReparameterization_ELBO, elbo, svi_run_batched
 from lamina.layers import AdaptiveLayer, InterceptLayer, RandomEffectsLayer
 from lamina.links import gaussian_link_exp, logit_link, poisson_link

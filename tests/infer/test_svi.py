@@ -17,8 +17,9 @@ from numpyro.infer.svi import SVIRunResult
 from numpyro.primitives import mutable
 
 from infer_helpers import normal_guide, regression, slope
+from lamina._keys import as_key
 from lamina.infer import Plateau, svi_run_batched
-from lamina.infer.svi import MinibatchLoop, as_key
+from lamina.infer.loop import MinibatchLoop
 
 N = 50
 

@@ -53,13 +53,14 @@ class Dataset:
 
 
 def read_data(
-    data: Mapping[str, Any],
+    data: Any,
     observed: str | Iterable[str] = "y",
     constants: Iterable[str] | Mapping[str, Any] | None = None,
     missing: str = "error",
 ) -> Dataset:
     """Tell rows from constants and check every number.
 
+    `data` is a mapping of arrays, or a data frame, whose columns are the arguments.
     The observed arguments set the number of rows N; arrays of N entries are rows, other
     arrays and values are constants. `constants` names arguments that are constants
     although they have N entries, or maps further constants to their values. Arrays are
@@ -71,11 +72,7 @@ def read_data(
     values, for numbers that JAX's 32 bits cannot hold apart, and for observed arguments
     that are absent or of different lengths.
     """
-    if not isinstance(data, Mapping):
-        raise TypeError(
-            f"`data` is a {type(data).__name__}, but it maps the model's argument names "
-            "to arrays: {'x': x, 'y': y}."
-        )
+    data = as_mapping("`data`", data)
     if missing not in ("error", "skip"):
         raise ValueError(f"missing is {missing!r}; it is 'error' or 'skip'.")
     outcomes = as_names(observed)
@@ -177,12 +174,24 @@ def _require_whole_outcomes(dataset: Dataset, gaps: np.ndarray) -> None:
         )
 
 
+def as_mapping(what: str, data: Any) -> Mapping[str, Any]:
+    """Arguments by name: a mapping, or a data frame as the mapping of its columns."""
+    if isinstance(data, Mapping):
+        return data
+    if hasattr(data, "columns"):
+        return {str(name): data[name] for name in data.columns}
+    raise TypeError(
+        f"{what} is a {type(data).__name__}, but it maps the model's argument names to "
+        "arrays, {'x': x, 'y': y}, or is a data frame with a column for each."
+    )
+
+
 def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
     """One name, several, or none."""
     return (names,) if isinstance(names, str) else tuple(names or ())
 
 
-def new_rows(trained: Dataset, data: Mapping[str, Any]) -> Dataset:
+def new_rows(trained: Dataset, data: Any) -> Dataset:
     """Data to predict for: the trained row arguments but the outcome, and constants.
 
     Constants are remembered; one that is given takes its place.
@@ -190,17 +199,14 @@ def new_rows(trained: Dataset, data: Mapping[str, Any]) -> Dataset:
     Raises: ValueError for arguments that are missing, unknown, of another length or with
     other columns than trained, or not finite, TypeError for another kind of numbers.
     """
-    if not isinstance(data, Mapping):
-        raise TypeError(
-            f"new data are a {type(data).__name__}, but they map argument names to "
-            "arrays, as in the fit."
-        )
+    data = as_mapping("`new_data`", data)
     wanted = [k for k in trained.rows if k not in trained.observed]
     missing = sorted(set(wanted) - set(data))
     if missing:
         raise ValueError(
             f"new data lack {missing}, which the model was fitted with. They have "
-            f"{sorted(data)}; give {wanted}."
+            f"{sorted(data)}; give {wanted}. One that is an outcome too is predicted, "
+            "not given, if the fit names it: observed=('y', ...)."
         )
     known = {*trained.rows, *trained.constants}
     unknown = sorted(set(data) - known)

@@ -1,8 +1,9 @@
-"""A test on real rows: does each row's density depend on that row alone?"""
+"""Tests on real rows: does each row's density depend on that row alone?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -70,3 +71,29 @@ def require_separate_rows(
                 "the fit and pass them as columns, name such an array in `constants`, "
                 "or use all rows at once (batch_size as large as the data)."
             )
+
+
+def telling_rows(rows: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+    """Up to eight rows, in order, that differ as much as the data do: 2, 4 or 8."""
+    score, random_state = np.zeros(n), np.random.default_rng(0)
+    for value in rows.values():
+        columns = value.reshape(n, -1).astype(float)
+        sd = columns.std(axis=0)
+        weights = random_state.normal(size=len(sd)) / np.where(sd > 0, sd, 1.0)
+        score += (columns - columns.mean(axis=0)) @ weights
+    m = min(8, 2 ** int(math.log2(n)))
+    return np.sort(
+        np.argsort(score, kind="stable")[np.linspace(0, n - 1, m).astype(int)]
+    )
+
+
+def halves(m: int) -> Iterator[np.ndarray]:
+    """Halves of m rows, split by all Walsh functions.
+
+    These span every contrast of the rows, so what depends on their mean, or on any other
+    of their linear summaries, cannot be the same in all halves.
+    """
+    for k in range(1, m):
+        parity = np.array([(k & row).bit_count() % 2 for row in range(m)])
+        yield np.flatnonzero(parity == 0)
+        yield np.flatnonzero(parity == 1)

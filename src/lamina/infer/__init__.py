@@ -7,7 +7,8 @@ from lamina.infer.elbo import (
 )
 from lamina.infer.mcmc import fit_mcmc
 from lamina.infer.optimise import fit_map, fit_mle
-from lamina.infer.svi import Plateau, svi_run_batched
+from lamina.infer.plateau import Plateau
+from lamina.infer.svi import svi_run_batched
 from lamina.infer.vi import fit_vi
 
 __all__ = [

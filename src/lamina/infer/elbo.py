@@ -19,8 +19,9 @@ from numpyro.util import _validate_model, check_model_guide_match
 
 from lamina._checks import positive_size
 from lamina._typing import Array, Guide, Model
-from lamina.handlers.local import LOCAL, local_reparameterization, local_sites
+from lamina.handlers.local import local_reparameterization
 from lamina.handlers.rows import RowSites, find_row_sites, row_weights
+from lamina.handlers.soundness import LOCAL, local_sites
 from lamina.infer.arguments import Arguments, split_arguments
 
 
@@ -145,8 +146,8 @@ class LocalReparameterization_ELBO(TraceMeanField_ELBO):
     """The mean-field ELBO, sampling products instead of coefficients where that is sound.
 
     Divergences are analytic where NumPyro knows them. Sites where local
-    reparameterization would be unsound (see `lamina.handlers.local.local_sites`) keep the
-    plain estimator; `estimators` tells which site has which, after the first loss.
+    reparameterization would be unsound (see `lamina.handlers.soundness`) keep the plain
+    estimator; `estimators` tells which site has which, after the first loss.
 
     Source: Kingma, Salimans and Welling (2015), Variational Dropout and the Local
     Reparameterization Trick, section 2.

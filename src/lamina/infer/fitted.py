@@ -13,7 +13,7 @@ from jax import lax
 from numpyro import handlers
 
 from lamina._typing import Array, Model
-from lamina.infer.svi import arrays_apart
+from lamina.infer.arguments import arrays_apart
 
 DRAWS_AT_ONCE = 64
 

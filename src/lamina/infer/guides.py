@@ -23,7 +23,8 @@ from numpyro.infer.svi import SVIState
 
 from lamina._typing import Array, Guide, Model
 from lamina.handlers.preflight import inspect_model
-from lamina.infer.svi import MinibatchLoop, arrays_apart
+from lamina.infer.arguments import arrays_apart
+from lamina.infer.loop import MinibatchLoop
 
 GUIDES: dict[str, type[AutoGuide]] = {
     "mean_field": AutoNormal,
@@ -89,7 +90,8 @@ def require_arguments(
     except TypeError as error:
         raise ValueError(
             f"{what} takes {signature}, but the data have {sorted(data)}: {error}. Give "
-            "one entry in the data for each argument."
+            "one entry in the data for each argument; of a data frame, its columns alone, "
+            "frame[['x', 'y']]."
         ) from error
 
 

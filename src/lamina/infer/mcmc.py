@@ -14,8 +14,9 @@ from lamina._checks import positive_size
 from lamina._typing import Array, Model
 from lamina.handlers.centering import noncentered as noncenter
 from lamina.handlers.preflight import inspect_model, require_whole_rows
+from lamina.infer.arguments import arrays_apart
 from lamina.infer.fitted import Fitted
-from lamina.infer.svi import arrays_apart, bar_shown
+from lamina.infer.progress import bar_shown
 
 STATISTICS = ("diverging", "accept_prob", "num_steps", "energy")
 

@@ -21,8 +21,8 @@ from lamina._checks import positive_size
 from lamina._typing import Array, Model
 from lamina.handlers.centering import location_scale_sites
 from lamina.handlers.preflight import inspect_model, require_whole_rows
+from lamina.infer.arguments import arrays_apart
 from lamina.infer.fitted import Fitted
-from lamina.infer.svi import arrays_apart
 
 
 def fit_map(

@@ -12,7 +12,8 @@ import optax
 from numpyro.infer.svi import SVIState
 
 from lamina._typing import Array
-from lamina.infer.svi import MinibatchLoop
+from lamina.infer.loop import MinibatchLoop
+from lamina.infer.plateau import lower
 
 DECAY = 0.3
 """of the learning rate from stage to stage"""
@@ -23,6 +24,8 @@ WINDOW_EPOCHS = 10
 AVERAGED_STEPS = 2000
 """of the result's average, at the least"""
 FEWEST_STEPS = 8
+LEAST_FALL = 0.01
+"""nats by which a loss has to fall to count"""
 
 
 def require_steps(most: int) -> None:
@@ -66,7 +69,7 @@ class Stages:
             state = with_optimizer_state(state, at_rate(self.rate * DECAY**stage))
             state, now = self.plateau(state)
             if level is not None:
-                settled = not lower(level, now, 2.0)
+                settled = not lower(level, now, 2.0, LEAST_FALL)
                 self.fell = self.fell or not settled
             level = now
             if settled or self.spent or stage == MOST_STAGES:
@@ -96,7 +99,7 @@ class Stages:
         state, before = self.go(state, self.window)
         while True:
             state, after = self.go(state, self.window)
-            falls = lower(before, after, 1.0)
+            falls = lower(before, after, 1.0, LEAST_FALL)
             self.fell = self.fell or falls
             if self.spent or not falls:
                 return state, after
@@ -118,12 +121,6 @@ def epoch_means(losses: np.ndarray, first_step: int, epoch: int) -> np.ndarray:
     if whole < 2:
         return losses
     return losses[skip : skip + whole * epoch].reshape(whole, epoch).mean(axis=1)
-
-
-def lower(before: np.ndarray, after: np.ndarray, errors: float) -> bool:
-    """Whether the mean loss fell by more than this many standard errors, and 0.01 nats."""
-    error = np.sqrt(before.var() / len(before) + after.var() / len(after))
-    return bool(before.mean() - after.mean() > max(errors * error, 0.01))
 
 
 def _multiple(grid: int, steps: int) -> int:

@@ -17,6 +17,7 @@ from numpyro.infer.elbo import ELBO
 from numpyro.infer.svi import SVIState
 
 from lamina._checks import positive_size
+from lamina._keys import as_int
 from lamina._typing import Array, Guide, Model
 from lamina.handlers.centering import noncentered as noncenter
 from lamina.handlers.preflight import inspect_model
@@ -32,8 +33,9 @@ from lamina.infer.guides import (
     make_guide,
     substituted,
 )
+from lamina.infer.loop import MinibatchLoop
+from lamina.infer.progress import progress
 from lamina.infer.stages import Stages, averaged, optimizer_state, require_steps
-from lamina.infer.svi import MinibatchLoop, as_int, progress
 
 ESTIMATORS = ("auto", "reparameterization", "local")
 
