@@ -28,7 +28,7 @@ from lamina.infer.elbo import (
 from lamina.infer.hoist import hoist
 from lamina.infer.minibatch import BlockOrder, take_blocks
 
-ROWS_BETWEEN_CHECKS = 524_288
+ROWS_BETWEEN_CHECKS = 2_097_152
 RESERVED = {
     "forward_mode_differentiation",
     "guide",
@@ -98,11 +98,12 @@ class MinibatchLoop:
             state, found = self._chunk(
                 state, self._rows, self._arrays, starts, begin, end
             )
-            losses.append(found[begin:end])
+            losses.append((found, begin, end))
             done += take
-        found = np.concatenate([np.asarray(some) for some in losses])
-        _require_finite(found, first)
-        return state, found
+        # read once all chunks are under way
+        new = np.concatenate([np.asarray(some)[a:b] for some, a, b in losses])
+        _require_finite(new, first)
+        return state, new
 
     def _starts(self, first: int, steps: int) -> tuple[np.int32, np.ndarray]:
         """Where the blocks of some steps start, in groups that `_ahead` steps share.

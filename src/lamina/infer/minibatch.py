@@ -29,10 +29,10 @@ class BlockOrder:
     batch_size: int
     seed: int
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
-        """Rows in a block: a divisor of the batch, near an eighth of it."""
-        most = min(max(self.batch_size // 8, 16), max(self.batch_size // 4, 1))
+        """Rows in a block: a divisor of the batch, near a quarter of it."""
+        most = max(self.batch_size // 4, 1)
         return max(w for w in range(1, most + 1) if self.batch_size % w == 0)
 
     @property

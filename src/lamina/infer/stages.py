@@ -18,10 +18,10 @@ from lamina.infer.plateau import lower
 DECAY = 0.3
 """of the learning rate from stage to stage"""
 MOST_STAGES = 8
-WINDOW_STEPS = 200
+WINDOW_STEPS = 1000
 WINDOW_EPOCHS = 10
 """what a loss is averaged over, at the least, before it is compared"""
-AVERAGED_STEPS = 2000
+AVERAGED_STEPS = 10_000
 """of the result's average, at the least"""
 FEWEST_STEPS = 8
 LEAST_FALL = 0.01
