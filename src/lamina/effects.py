@@ -9,6 +9,8 @@ and NUTS pass it by, and with no handler of ours on the stack it costs one call.
 | `term` | this layer's finished output | term recording |
 | `outcome` | this link's predictor and distribution | prediction of means |
 | `prediction` | (a question) is this a prediction? | prediction |
+
+`remember` is no message: it asks the handlers that hold a memory.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import numpyro
 from numpyro.distributions import Distribution
 from numpyro.distributions.distribution import Unit
@@ -79,6 +83,47 @@ def prediction() -> Prediction | None:
     """
     return announce(
         "prediction", lambda: Prediction(random_key(), None) if masked() else None
+    )
+
+
+class Unlearned(ValueError):
+    """What a layer learns from the training data was asked for where it cannot be."""
+
+
+def remember(name: str, learn: Callable[[np.ndarray], Any], data: Any) -> Any:
+    """`learn(data)`, from the training rows once: knots, centres, scales of columns.
+
+    A fit learns it from all rows, before anything runs, and keeps it for its minibatches
+    and predictions. Without a handler that keeps it, it is learned from the data at
+    hand, which raises where these are traced or are those of a prediction.
+
+    Raises: Unlearned, a ValueError.
+    """
+    # not a message: blocks, which hide sites, would hide what is no site
+    memories = [h.memory for h in _PYRO_STACK if hasattr(h, "memory")]
+    for memory in reversed(memories):
+        if name in memory.known:
+            value = memory.values[name]
+            break
+    else:
+        value = _learned(name, learn, data)
+    for memory in memories:
+        memory.keep(name, value)
+    return value
+
+
+def _learned(name: str, learn: Callable[[np.ndarray], Any], data: Any) -> Any:
+    if prediction() is not None:
+        why = "and this is a prediction without it: it would come from other rows"
+    elif isinstance(data, jax.core.Tracer):
+        why = "whose numbers are not known inside a compiled function"
+    else:
+        return learn(np.asarray(data))
+    raise Unlearned(
+        f"{name!r} is learned from the training data, {why}. Use lamina.fit and its "
+        "posterior, or run the model under lamina.handlers.remembering(model, values), "
+        "with the values that lamina.handlers.learn(model, data) finds in the training "
+        "data."
     )
 
 

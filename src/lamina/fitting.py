@@ -15,6 +15,8 @@ from lamina._checks import positive_size
 from lamina._keys import as_key
 from lamina._typing import Array, Model, Seed
 from lamina.data.dataset import Dataset, as_mapping, as_names, read_data
+from lamina.effects import Unlearned
+from lamina.handlers.memory import learn, remembering
 from lamina.handlers.preflight import Inspection, densities_read, inspect_model
 from lamina.handlers.recording import predicting, with_rows
 from lamina.handlers.rows import site_shapes
@@ -54,6 +56,8 @@ def fit(
     run = method_named(method, options)
     dataset = read_data(data, observed, constants, missing)
     inside = inspect(model, dataset)
+    if inside.memory:
+        model = remembering(model, inside.memory)
     fitted = run(model, dataset.rows, dataset.constants, key=as_key(seed), **options)
     growing = sites_with_rows(fitted.model, dataset)
     kept = inspect_model(fitted.model, dataset.arguments).deterministic
@@ -108,9 +112,12 @@ def prior_predictive(
     dataset = read_data({**data, **given}, reference, constants)
     hidden = {**dataset.arguments, **dict.fromkeys(outcomes)}
     require_arguments("the model", model, hidden)
-    n = dataset.num_rows
-    asked = predicting(with_rows(model, shapes=_outcomes(model, dataset)), num_rows=n)
-    inspect_model(asked, hidden)
+    asked = _asked(model, dataset)
+    try:
+        inspect_model(asked, hidden)
+    except Unlearned:  # these data are the training data
+        asked = _asked(remembering(model, learn(model, hidden)), dataset)
+        inspect_model(asked, hidden)
     densities_read(asked, hidden)
     arrays, others = arrays_apart(hidden)
 
@@ -130,7 +137,8 @@ def inspect(model: Model, dataset: Dataset) -> Inspection:
     require_arguments("the model", model, dataset.arguments)
     try:
         inside = inspect_model(model, dataset.arguments, dataset.num_rows)
-        read = densities_read(model, dataset.arguments)
+        kept = remembering(model, inside.memory)
+        read = densities_read(kept, dataset.arguments)
     except Exception as error:
         error.add_note(
             f"The data were read as {dataset.describe()}. Use `constants` where an array "
@@ -187,6 +195,12 @@ def sites_with_rows(model: Model, dataset: Dataset) -> set[str]:
         for k, site in other.items()
         if k in shape and jnp.shape(site["value"]) != shape[k]
     }
+
+
+def _asked(model: Model, dataset: Dataset) -> Model:
+    """The model as it runs to predict the rows of the dataset."""
+    shaped = with_rows(model, shapes=_outcomes(model, dataset))
+    return predicting(shaped, num_rows=dataset.num_rows)
 
 
 def _outcomes(model: Model, dataset: Dataset) -> dict[str, tuple[int, ...]]:

@@ -18,6 +18,8 @@ from numpyro.primitives import Messenger
 
 from lamina._checks import require_support
 from lamina._typing import Model, Shape
+from lamina.effects import Unlearned
+from lamina.handlers.memory import learn, remembering
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Inspection:
     factors: tuple[str, ...]
     subsampled: tuple[str, ...]
     """the plates that pick a random part of their rows"""
+    memory: dict[str, Any]
+    """what layers learned from the data, once"""
 
 
 class preflight(Messenger):
@@ -147,6 +151,8 @@ def inspect_model(
     """
     try:
         return _inspect(model, data, num_rows)
+    except Unlearned:  # from data that the model transforms first: run it on numbers
+        return _inspect(remembering(model, learn(model, data)), data, num_rows)
     except (jax.errors.JAXTypeError, AttributeError):
         known = {
             k: jax.device_put(v) if isinstance(v, np.ndarray) else v
@@ -163,10 +169,11 @@ def _inspect(model: Model, data: Mapping[str, Any], num_rows: int | None) -> Ins
         "param": {},
     }
     factors, subsampled = [], []
+    keeper = remembering()
 
     def run() -> None:
         with handlers.trace() as sites, handlers.seed(rng_seed=0):
-            with preflight(num_rows):
+            with preflight(num_rows), keeper:
                 model(**data)
         for name, site in sites.items():
             kind = site["type"]
@@ -187,6 +194,7 @@ def _inspect(model: Model, data: Mapping[str, Any], num_rows: int | None) -> Ins
         found["param"],
         tuple(factors),
         tuple(subsampled),
+        keeper.memory.values,
     )
 
 

@@ -15,6 +15,7 @@ from numpyro.infer.svi import SVIState
 
 from lamina._checks import positive_size
 from lamina._typing import Array
+from lamina.handlers.memory import learn, remembering
 from lamina.handlers.preflight import require_scored_once
 from lamina.handlers.rows import num_rows_of
 from lamina.handlers.separable import require_separate_rows
@@ -75,6 +76,8 @@ class MinibatchLoop:
         self.user_svi = svi
         arrays, others = arrays_apart(constants or {})
         self._arrays, self._others = arrays, others
+        fixed = {**(constants or {}), **svi.static_kwargs}
+        self.memory = remembering(values=learn(svi.model, {**rows, **fixed}))
         self._rows = (
             {k: jnp.asarray(v) for k, v in rows.items()}
             if self.full
@@ -84,22 +87,25 @@ class MinibatchLoop:
 
     def init(self, key: Array, **options: Any) -> SVIState:
         """The first state, made from one batch."""
-        return self.user_svi.init(key, **self._batch(), **self._constants(), **options)
+        data = {**self._batch(), **self._constants()}
+        with self.memory:
+            return self.user_svi.init(key, **data, **options)
 
     def advance(self, state: SVIState, steps: int) -> tuple[SVIState, np.ndarray]:
         """`steps` further steps: the new state and their losses."""
-        if self._chunk is None:
-            self._chunk, self._ahead = self._compile(state)
         first, done, losses = int(state.optim_state[0]), 0, []
-        while done < steps:
-            take = min(self.chunk_steps, steps - done)
-            begin, starts = self._starts(first + done, take)
-            end = np.int32(begin + take)
-            state, found = self._chunk(
-                state, self._rows, self._arrays, starts, begin, end
-            )
-            losses.append((found, begin, end))
-            done += take
+        with self.memory:  # compiling traces the model
+            if self._chunk is None:
+                self._chunk, self._ahead = self._compile(state)
+            while done < steps:
+                take = min(self.chunk_steps, steps - done)
+                begin, starts = self._starts(first + done, take)
+                end = np.int32(begin + take)
+                state, found = self._chunk(
+                    state, self._rows, self._arrays, starts, begin, end
+                )
+                losses.append((found, begin, end))
+                done += take
         # read once all chunks are under way
         new = np.concatenate([np.asarray(some)[a:b] for some, a, b in losses])
         _require_finite(new, first)

@@ -1,0 +1,76 @@
+"""What layers learn from the training data once: found, kept and answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import handlers
+from numpyro.primitives import Messenger
+
+from lamina._typing import Model
+from lamina.effects import Unlearned
+
+
+class Memory:
+    """Names and what was learned under them: `known` from before, the rest on the way."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
+        self.known = frozenset(self.values)
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep what was learned just now.
+
+        Raises: ValueError where the name stands for something else already.
+        """
+        if name in self.values and not same(self.values[name], value):
+            raise ValueError(
+                f"two layers learn {name!r} from different data, so one would read what "
+                "is the other's. Give each layer a name of its own."
+            )
+        self.values[name] = value
+
+
+class remembering(Messenger):
+    """Answer what layers learned from the training data; the rest is learned, and kept.
+
+    `values` maps names, such as `"smooth.knots"`, to what was learned.
+    """
+
+    def __init__(
+        self,
+        fn: Model | Callable[..., Any] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(fn)
+        self.memory = Memory(values or {})
+
+
+def learn(model: Model, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model's layers learn from these data: name -> value.
+
+    The model is traced, or runs once where it computes with the data before its layers.
+    """
+    keeper = remembering()
+
+    def run() -> None:
+        with handlers.block(), handlers.seed(rng_seed=0), keeper:
+            model(**data)
+
+    try:
+        jax.eval_shape(run)
+    except (Unlearned, jax.errors.JAXTypeError):
+        run()
+    return keeper.memory.values
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two learned values are equal, arrays entry by entry."""
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, tuple | list) and isinstance(b, tuple | list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a is b or bool(np.array_equal(a, b))
