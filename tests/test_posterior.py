@@ -367,7 +367,7 @@ def test_chunks_of_responses_are_draws_of_the_same_distribution(gaussian):
 def test_no_array_of_rows_times_draws_is_kept(gaussian, monkeypatch):
     """Chunks hold a fixed number of entries; what stays has one for each row."""
     sizes = []
-    summarised = lamina.prediction.summarised
+    summarised = lamina.summary.summarised
 
     def watched(values, *args, **kwargs):
         sizes.append(values.size)
@@ -686,7 +686,7 @@ def test_a_model_that_knows_its_rows_tells_them_too():
         ({"x": [["a", "b"]]}, TypeError, "not real numbers"),
         ({"x": np.full((1, 2), np.nan)}, ValueError, "`x`, new data, is NaN"),
         ({**NEW, "z": 1.0}, ValueError, r"new data have \['z'\].*It takes \['x'\]"),
-        ([1.0], TypeError, "new data are a list"),
+        ([1.0], TypeError, "`new_data` is a list"),
     ],
 )
 def test_bad_new_data_are_refused(gaussian, new, error, message):

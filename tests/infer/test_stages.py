@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from numpyro.infer.svi import SVIState
 
-from lamina.infer.stages import FEWEST_STEPS, Stages, averaged, lower, require_steps
+from lamina.infer.plateau import lower
+from lamina.infer.stages import (
+    FEWEST_STEPS,
+    LEAST_FALL,
+    Stages,
+    averaged,
+    require_steps,
+)
 
 
 class FakeLoop:
@@ -120,7 +127,7 @@ def test_a_loss_is_lower_by_more_than_its_noise_and_a_hundredth_of_a_nat(
     fall, errors, wanted
 ):
     noise = np.tile([0.1, -0.1], 500)
-    assert lower(5.0 + noise, 5.0 - fall + noise, errors) is wanted
+    assert lower(5.0 + noise, 5.0 - fall + noise, errors, LEAST_FALL) is wanted
     loud = 100 * noise
     assert not lower(5.0 + loud, 4.9 + loud, 1.0)
 

@@ -30,7 +30,7 @@ Call = Callable[[Any, Mapping[str, Any]], Any]
 
 LOCAL = "local reparameterization"
 PLAIN = "reparameterization"
-TEST_ROWS = 32
+TEST_ROWS = 16
 
 
 def local_sites(

@@ -51,7 +51,7 @@ class Stages:
         self.window = _multiple(grid, min(window, most // 8))
         self.average = _multiple(grid, min(max(AVERAGED_STEPS, average), most // 2))
         self.losses: list[np.ndarray] = []
-        self.fell = False
+        self.start: np.ndarray | None = None
 
     @property
     def steps(self) -> int:
@@ -70,7 +70,6 @@ class Stages:
             state, now = self.plateau(state)
             if level is not None:
                 settled = not lower(level, now, 2.0, LEAST_FALL)
-                self.fell = self.fell or not settled
             level = now
             if settled or self.spent or stage == MOST_STAGES:
                 break
@@ -81,7 +80,9 @@ class Stages:
         state = with_optimizer_state(state, start_average)
         state, _ = self.go(state, self.average)
         notes: tuple[str, ...] = ()
-        if settled and not self.fell:
+        assert self.start is not None
+        # of many windows, some fall by a few standard errors of their noise
+        if settled and not lower(self.start, level, 4.0, LEAST_FALL):
             notes = (
                 "the loss never fell measurably from where it started: unless that was an "
                 f"optimum, learning_rate={self.rate} is too small (the default is 0.05).",
@@ -97,11 +98,11 @@ class Stages:
     def plateau(self, state: SVIState) -> tuple[SVIState, np.ndarray]:
         """Go on at one rate until the loss falls no more: its last window of losses."""
         state, before = self.go(state, self.window)
+        if self.start is None:
+            self.start = before
         while True:
             state, after = self.go(state, self.window)
-            falls = lower(before, after, 1.0, LEAST_FALL)
-            self.fell = self.fell or falls
-            if self.spent or not falls:
+            if self.spent or not lower(before, after, 1.0, LEAST_FALL):
                 return state, after
             before = after
 
