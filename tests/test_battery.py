@@ -183,27 +183,30 @@ def test_replicates_inside_a_scope_take_a_step_of_svi(name, key):
     assert all(np.all(v != before[k]) for k, v in after.items())
 
 
-def inside(support, shape, rng):
-    """A value well inside of a support."""
-    to_support = biject_to(support)
-    return to_support(jnp.asarray(rng.normal(size=to_support.inverse_shape(shape))))
-
-
 def test_gradients_of_the_log_density_are_those_of_finite_differences(model_and_data):
     model, arguments = model_and_data
     data, y = arguments(3)
     rng = np.random.default_rng(5)
     with enable_x64():
         sites = handlers.trace(handlers.seed(model, 0)).get_trace(*data, y=y)
-        values = {
-            name: inside(site["fn"].support, np.shape(site["value"]), rng)
+        latent = {
+            name: site
             for name, site in sites.items()
             if site["type"] == "sample" and not site["is_observed"]
+        }
+        # moved where nothing is constrained: a step from a simplex would leave it
+        onto = {name: biject_to(site["fn"].support) for name, site in latent.items()}
+        values = {
+            name: jnp.asarray(
+                rng.normal(size=to.inverse_shape(np.shape(site["value"])))
+            )
+            for (name, site), to in zip(latent.items(), onto.values(), strict=True)
         }
 
         @jax.jit
         def density(values):
-            return log_density(model, data, {"y": y}, values)[0]
+            constrained = {name: onto[name](value) for name, value in values.items()}
+            return log_density(model, data, {"y": y}, constrained)[0]
 
         gradient = jax.grad(density)(values)
         for name, value in values.items():

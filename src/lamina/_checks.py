@@ -66,7 +66,7 @@ def is_sparse(x: Any) -> bool:
 def as_sparse(where: str, x: Any, argument: str = "x") -> Any:
     """A sparse `x` as floating (n, d) in BCOO form, its entries by row or by both axes."""
     seen = f"{where}: `{argument}` is a sparse {type(x).__name__} of shape {x.shape}"
-    if not hasattr(x, "n_batch"):
+    if not isinstance(x, sys.modules["jax.experimental.sparse"].BCOO):
         raise TypeError(
             f"{seen}, but layers compute with the form BCOO. Convert it, for example by "
             "jax.experimental.sparse.BCOO.from_scipy_sparse(matrix)."
