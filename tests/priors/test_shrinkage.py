@@ -345,6 +345,33 @@ def sparse_data(n=100):
     return x, x @ truth + 0.5 * rng.normal(size=n), truth
 
 
+def sampled(layer):
+    """The posterior of a regression on `sparse_data` by one layer and a constant."""
+    x, y, _ = sparse_data()
+
+    def model(x, y=None):
+        return gaussian_link(layer("mu", x) + InterceptLayer()("alpha"), y)
+
+    with jax.enable_x64(False):
+        return fit(
+            model,
+            {"x": x, "y": y},
+            method="mcmc",
+            num_chains=1,
+            num_warmup=300,
+            num_samples=300,
+            target_accept_prob=0.95,
+            seed=1,
+            progress_bar=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def adaptive_means():
+    """Posterior means under one learned scale, for comparison."""
+    return sampled(AdaptiveLayer()).draws["mu.beta"].reshape(-1, D).mean(axis=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
@@ -352,41 +379,23 @@ def sparse_data(n=100):
         HorseshoeLayer(
             prior=Horseshoe.expecting(3, num_columns=D, num_rows=100, noise=0.5)
         ),
-        R2D2Layer(),
+        R2D2Layer(prior=R2D2(concentration=0.1)),
         SpikeAndSlabLayer(prior=SpikeAndSlab(inclusion=0.2)),
     ],
 )
-def test_nuts_recovers_a_sparse_truth(layer):
-    x, y, truth = sparse_data()
-
-    def model(x, y=None):
-        return gaussian_link(layer("mu", x) + InterceptLayer()("alpha"), y)
-
-    def ridge(x, y=None):
-        return gaussian_link(AdaptiveLayer()("mu", x) + InterceptLayer()("alpha"), y)
-
-    def posterior(model):
-        with jax.enable_x64(False):
-            return fit(
-                model,
-                {"x": x, "y": y},
-                method="mcmc",
-                num_chains=1,
-                num_warmup=400,
-                num_samples=400,
-                target_accept_prob=0.95,
-                seed=1,
-                progress_bar=False,
-            )
-
-    found, plain = posterior(model), posterior(ridge)
+def test_nuts_recovers_a_sparse_truth(layer, adaptive_means):
+    """What matters is found, and the rest is shrunk more than by one learned scale."""
+    found, truth = sampled(layer), sparse_data()[2]
     beta = found.draws["mu.beta"].reshape(-1, D)
     mean, sd = beta.mean(axis=0), beta.std(axis=0)
     strong = list(STRONG)
-    assert np.all(np.abs(mean - truth)[strong] < 4.0 * sd[strong])
     idle = np.setdiff1d(np.arange(D), strong)
-    adaptive = plain.draws["mu.beta"].reshape(-1, D).mean(axis=0)
-    assert np.abs(mean[idle]).mean() < 0.7 * np.abs(adaptive[idle]).mean()
+    assert np.all(np.abs(mean - truth)[strong] < 4.0 * sd[strong])
+    assert np.abs(mean[idle]).mean() < 0.6 * np.abs(adaptive_means[idle]).mean()
+    assert found.statistics["diverging"].mean() < 0.02
+    if "mu.weight" in found.draws:
+        weight = found.draws["mu.weight"].reshape(-1, D).mean(axis=0)
+        assert weight[strong].min() > 2.0 * weight[idle].max()
     new = np.random.default_rng(9).normal(size=(1, D))
     with jax.enable_x64(False):
         predicted = found.predict({"x": new}, kind="mean")
