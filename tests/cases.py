@@ -1,7 +1,8 @@
 """Every layer with its sites, data and formula, for tests that all layers share."""
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -22,7 +23,11 @@ def codes(rng, n):
 
 @dataclass(frozen=True)
 class Case:
-    """A layer; `sites` and `output` hold shapes in the letters of its docstring."""
+    """A layer; `sites` and `output` hold shapes in the letters of its docstring.
+
+    `derived` are the deterministic sites that its prior makes of the sampled ones, and
+    `free` the sites that have fewer entries without their constraint.
+    """
 
     layer: Any
     data: tuple[Callable[..., np.ndarray], ...]
@@ -30,6 +35,8 @@ class Case:
     sites: dict[str, str]
     output: str
     formula: Callable[..., np.ndarray]
+    derived: dict[str, str] = field(default_factory=dict)
+    free: dict[str, str] = field(default_factory=dict)
 
     @property
     def cls(self):
@@ -54,13 +61,26 @@ class Case:
         """site -> its shape in numbers."""
         return {f"{name}.{k}": self.shape(v, n) for k, v in self.sites.items()}
 
+    def derived_shapes(self, name):
+        """deterministic site -> its shape in numbers."""
+        return {f"{name}.{k}": self.shape(v, 1) for k, v in self.derived.items()}
+
+    def free_shapes(self, name, n=1):
+        """site -> the shape of what a sampler moves."""
+        free = {**self.sites, **self.free}
+        return {f"{name}.{k}": self.shape(v, n) for k, v in free.items()}
+
+    def tensor_shapes(self, name):
+        """The coefficients themselves, under any prior -> their shape in numbers."""
+        known = {**self.sites, **self.derived}
+        names = [k for k in known if re.fullmatch(r"(beta|theta)\d?", k)]
+        return {f"{name}.{k}": self.shape(known[k], 1) for k in names}
+
     def coefficients(self, name, seed=1):
-        """Values for every site: positive scales, real coefficients."""
+        """Values for every site: positive scales, shares, real coefficients."""
         rng = np.random.default_rng(seed)
         return {
-            site: rng.uniform(0.5, 2.0, size=shape)
-            if "lmbda" in site
-            else rng.normal(size=shape)
+            site: value_of(site, shape, rng)
             for site, shape in self.site_shapes(name).items()
         }
 
@@ -70,8 +90,33 @@ class Case:
         return self.formula(*data, **values)
 
 
+def value_of(site, shape, rng):
+    """A value that the support of the site allows."""
+    if re.search(r"\.(lmbda\d?|tau|slab)$", site):
+        return rng.uniform(0.5, 2.0, size=shape)
+    if site.endswith(".r2"):
+        return rng.uniform(0.1, 0.9, size=shape)
+    if site.endswith(".phi"):
+        return rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
+    return rng.normal(size=shape)
+
+
 def linear(x, beta, lmbda=None):
     return np.array([[row @ beta[:, u] for u in range(beta.shape[1])] for row in x])
+
+
+def horseshoe(x, tau, slab, lmbda, beta_decentered):
+    squares = slab * lmbda**2 / (slab + tau**2 * lmbda**2)
+    return linear(x, beta_decentered * tau * np.sqrt(squares))
+
+
+def r2d2(x, r2, phi, beta_decentered):
+    odds = r2 / (1.0 - r2)
+    return linear(x, beta_decentered * np.sqrt(phi.T * odds))
+
+
+def spike_and_slab(x, lmbda, gate, beta_decentered):
+    return linear(x, beta_decentered * lmbda / (1.0 + np.exp(-gate)))
 
 
 def constant(beta):
@@ -132,6 +177,47 @@ CASES = {
             {"beta": "(d, u)"},
             "(n, u)",
             linear,
+        ),
+        Case(
+            layers.GroupedAdaptiveLayer(units=U),
+            (columns("d"),),
+            {},
+            {"lmbda": "(d, u)", "beta": "(d, u)"},
+            "(n, u)",
+            linear,
+        ),
+        Case(
+            layers.HorseshoeLayer(units=U),
+            (columns("d"),),
+            {},
+            {
+                "tau": "(u,)",
+                "slab": "(u,)",
+                "lmbda": "(d, u)",
+                "beta_decentered": "(d, u)",
+            },
+            "(n, u)",
+            horseshoe,
+            derived={"beta": "(d, u)"},
+        ),
+        Case(
+            layers.R2D2Layer(units=U),
+            (columns("d"),),
+            {},
+            {"r2": "(u,)", "phi": "(u, d)", "beta_decentered": "(d, u)"},
+            "(n, u)",
+            r2d2,
+            derived={"beta": "(d, u)"},
+            free={"phi": "(u, 2)"},
+        ),
+        Case(
+            layers.SpikeAndSlabLayer(units=U),
+            (columns("d"),),
+            {},
+            {"lmbda": "(u,)", "gate": "(d, u)", "beta_decentered": "(d, u)"},
+            "(n, u)",
+            spike_and_slab,
+            derived={"weight": "(d, u)", "beta": "(d, u)"},
         ),
         Case(
             layers.InterceptLayer(units=U),

@@ -17,7 +17,7 @@ SOURCE = Path(lamina.__file__).parent
 FLOORS = [
     {"_typing"},
     {"_checks", "_keys", "products", "effects"},
-    {"priors", "handlers"},
+    {"priors", "handlers", "sparse"},
     {"layers", "links", "infer"},
     {"data", "summary"},
     {"prediction"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import jax
@@ -26,6 +27,12 @@ def as_array(value: Any) -> Any:
 
 def as_columns(where: str, x: Any, argument: str = "x") -> Array:
     """`x` as floating (n, d); a flat (n,) is one column."""
+    if is_sparse(x):
+        raise TypeError(
+            f"{where}: `{argument}` is a sparse {type(x).__name__}, which this layer does "
+            "not compute with (AdaptiveLayer, its kin and FMLayer do). Give it dense "
+            "columns, x.todense(), or another layer."
+        )
     x = as_array(x)
     if not is_numeric(x):
         raise TypeError(
@@ -48,6 +55,33 @@ def as_columns(where: str, x: Any, argument: str = "x") -> Array:
         x = x.astype(float)  # before JAX, whose integers of 32 bits would wrap around
     x = jnp.asarray(x)
     return x[:, None] if x.ndim == 1 else x
+
+
+def is_sparse(x: Any) -> bool:
+    """Whether `x` is a sparse array of JAX's; its module is imported by who makes one."""
+    module = sys.modules.get("jax.experimental.sparse")
+    return module is not None and isinstance(x, module.JAXSparse)
+
+
+def as_sparse(where: str, x: Any, argument: str = "x") -> Any:
+    """A sparse `x` as floating (n, d) in BCOO form, its entries by row or by both axes."""
+    seen = f"{where}: `{argument}` is a sparse {type(x).__name__} of shape {x.shape}"
+    if not isinstance(x, sys.modules["jax.experimental.sparse"].BCOO):
+        raise TypeError(
+            f"{seen}, but layers compute with the form BCOO. Convert it, for example by "
+            "jax.experimental.sparse.BCOO.from_scipy_sparse(matrix)."
+        )
+    if x.ndim != 2 or x.n_dense or x.n_batch > 1 or 0 in x.shape:
+        raise ValueError(
+            f"{seen} with {x.n_batch} batch and {x.n_dense} dense axes, but a layer takes "
+            "rows and columns, (n, d), with entries indexed by both, or by column within "
+            "each row. Rebuild it as such a matrix."
+        )
+    if not is_numeric(x):
+        raise TypeError(f"{seen} that holds {x.dtype}, not numbers. Give it real ones.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(float)
+    return x
 
 
 def is_numeric(x: Any) -> bool:

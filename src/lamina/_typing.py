@@ -22,9 +22,11 @@ Family: TypeAlias = type[Distribution] | Distribution
 class Prior(Protocol):
     """Turns a name and a shape into coefficients, by sampling NumPyro sites.
 
-    The sites are `{name}.{coefficient}{suffix}` and, where a scale is learned,
-    `{name}.lmbda{suffix}` of shape `scale_shape` (default: the last axis of `shape`,
-    one scale for each unit). All carry `to_event`.
+    The sites are `{name}.{coefficient}{suffix}`, sampled or deterministic, and what it
+    is made of, such as a learned scale, `{name}.lmbda{suffix}`; what all coefficients
+    share has the shape `scale_shape` (default: the last axis of `shape`, one for each
+    unit). All carry `to_event`. A prior with a true `joint` ties its coefficients
+    together, so that none can be drawn on its own.
     """
 
     def __call__(

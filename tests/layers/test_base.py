@@ -60,8 +60,13 @@ FIXED = {
     "coef_kwargs": {"loc": 0.0, "scale": 1.0},
     "units": 1,
 }
+UNITS = {"units": 1}
 PUBLISHED = {
     "AdaptiveLayer": (ADAPTIVE, ["name", "x"]),
+    "GroupedAdaptiveLayer": (ADAPTIVE, ["name", "x"]),
+    "HorseshoeLayer": (UNITS, ["name", "x"]),
+    "R2D2Layer": (UNITS, ["name", "x"]),
+    "SpikeAndSlabLayer": (UNITS, ["name", "x"]),
     "FixedPriorLayer": (FIXED, ["name", "x"]),
     "InterceptLayer": (FIXED, ["name"]),
     "EmbeddingLayer": (ADAPTIVE, ["name", "x", "num_categories", "embedding_dim"]),
@@ -84,7 +89,7 @@ def test_constructors_have_the_published_names_order_and_defaults(case):
     assert [p.name for p in positional] == list(expected)
     assert {p.name: p.default for p in positional} == expected
     extra = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert extra <= {"prior", "unseen"} | SIZE_ARGUMENTS
+    assert extra <= {"prior", "unseen", "groups"} | SIZE_ARGUMENTS
     assert extra & SIZE_ARGUMENTS == set(case.sizes)
     assert len(positional) + len(extra) == len(parameters)
 
@@ -108,10 +113,13 @@ def test_the_output_is_the_formula_of_the_coefficients(case, n):
 
 @pytest.mark.parametrize("n", [1, 5])
 def test_sites_are_those_of_the_docstring(case, n):
-    found = shapes(case, "mu", *case.arguments(n), types=("sample", "deterministic"))
-    assert list(found.items()) == list(case.site_shapes("mu", n).items())
+    data = case.arguments(n)
+    sampled = case.site_shapes("mu", n)
+    assert list(shapes(case, "mu", *data).items()) == list(sampled.items())
+    found = shapes(case, "mu", *data, types=("sample", "deterministic"))
+    assert found == {**sampled, **case.derived_shapes("mu")}
     words = " ".join(inspect.getdoc(case.cls).split())
-    for site, letters in case.sites.items():
+    for site, letters in {**case.sites, **case.derived}.items():
         assert f"`{{name}}.{site}` {letters}" in words
     assert case.output in words
 
@@ -123,11 +131,15 @@ def test_docstrings_say_what_the_house_asks(case):
 
 def test_all_sites_are_events(case):
     for site in trace(case, "mu", *case.arguments(3)).values():
+        if site["type"] == "deterministic":
+            continue
         assert site["fn"].batch_shape == ()
         assert site["fn"].event_shape == np.shape(site["value"])
 
 
-def test_scales_are_half_normal_and_coefficients_normal_around_zero(case):
+@pytest.mark.parametrize("name", [k for k in CASES if not CASES[k].derived])
+def test_scales_are_half_normal_and_coefficients_normal_around_zero(name):
+    case = CASES[name]
     data, values = case.arguments(2), case.coefficients("mu")
     for site, value in values.items():
         if "lmbda" in site:
@@ -300,15 +312,18 @@ def test_a_layer_shows_what_differs_from_its_defaults(case):
     name = case.cls.__name__
     assert repr(case.cls()) == f"{name}()"
     sizes = ", ".join(f"{k}={v}" for k, v in case.sizes.items())
-    changed = build(case, coef_dist=dist.Laplace(0.0, 2.0))
-    assert repr(changed) in (
-        f"{name}(coef_dist=Laplace(loc=0.0, scale=2.0){', ' + sizes if sizes else ''})"
-    )
+    if "coef_dist" in PUBLISHED[name][0]:
+        changed = build(case, coef_dist=dist.Laplace(0.0, 2.0))
+        assert repr(changed) in (
+            f"{name}(coef_dist=Laplace(loc=0.0, scale=2.0)"
+            f"{', ' + sizes if sizes else ''})"
+        )
     assert "Fixed(coef_dist=Cauchy" in repr(build(case, prior=Fixed(dist.Cauchy)))
 
 
-def test_keyword_arguments_are_copied_and_never_shared(case):
-    given = {"loc": 1.0}
+@pytest.mark.parametrize("name", [k for k in CASES if "coef_dist" in PUBLISHED[k][0]])
+def test_keyword_arguments_are_copied_and_never_shared(name):
+    case, given = CASES[name], {"loc": 1.0}
     if "lmbda_dist" not in PUBLISHED[case.cls.__name__][0]:
         given["scale"] = 1.0
     layer = build(case, coef_kwargs=given)
@@ -348,7 +363,8 @@ def half_cauchy(name, shape, coefficient="beta", *, suffix="", scale_shape=None)
 )
 def test_any_prior_goes_on_any_form(case, prior, density):
     layer = build(case, prior=prior)
-    values = {k: abs(v) for k, v in case.coefficients("mu").items() if "lmbda" not in k}
+    rng = np.random.default_rng(1)
+    values = {k: abs(rng.normal(size=v)) for k, v in case.tensor_shapes("mu").items()}
     data = case.arguments(3)
     sites = trace(layer, "mu", *data, values=values)
     assert {k: np.shape(v["value"]) for k, v in sites.items()} == {

@@ -7,7 +7,15 @@ from lamina.layers.interactions import (
     InteractionLayer,
     LowRankInteractionLayer,
 )
-from lamina.layers.linear import AdaptiveLayer, FixedPriorLayer, InterceptLayer
+from lamina.layers.linear import (
+    AdaptiveLayer,
+    FixedPriorLayer,
+    GroupedAdaptiveLayer,
+    HorseshoeLayer,
+    InterceptLayer,
+    R2D2Layer,
+    SpikeAndSlabLayer,
+)
 from lamina.layers.sequences import RandomWalkLayer
 
 __all__ = [
@@ -16,9 +24,13 @@ __all__ = [
     "EmbeddingLayer",
     "FMLayer",
     "FixedPriorLayer",
+    "GroupedAdaptiveLayer",
+    "HorseshoeLayer",
     "InteractionLayer",
     "InterceptLayer",
     "LowRankInteractionLayer",
+    "R2D2Layer",
     "RandomEffectsLayer",
     "RandomWalkLayer",
+    "SpikeAndSlabLayer",
 ]

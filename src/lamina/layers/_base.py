@@ -10,11 +10,17 @@ from typing import Any, Self
 from numpyro.distributions import Distribution, HalfNormal, Normal
 
 from lamina import effects
-from lamina._checks import as_columns, one_size, positive_size
+from lamina._checks import (
+    as_columns,
+    as_sparse,
+    is_sparse,
+    one_size,
+    positive_size,
+)
 from lamina._typing import Array, Family, Prior, Shape, Value, show
 from lamina.priors import LOC, STANDARD, UNIT_SCALE, Adaptive, Fixed
 
-DISTRIBUTIONS = ("lmbda_dist", "coef_dist", "coef_kwargs", "lmbda_kwargs")
+DISTRIBUTIONS = ("lmbda_dist", "coef_dist", "coef_kwargs", "lmbda_kwargs", "groups")
 SIZES = ("units", "low_rank_dim", "num_categories", "embedding_dim")
 
 
@@ -104,9 +110,15 @@ class BLayer(Value):
         prior: Prior = self._resolved  # type: ignore[attr-defined]
         return prior(name, shape, coefficient, suffix=suffix, scale_shape=scale_shape)
 
-    def columns(self, name: str, x: Any, argument: str = "x") -> Array:
-        """`x` as floating (n, d), outside any plate over its rows."""
-        x = as_columns(self.label(name), x, argument)
+    def columns(
+        self, name: str, x: Any, argument: str = "x", *, sparse: bool = False
+    ) -> Array:
+        """`x` as floating (n, d), outside any plate over its rows.
+
+        With `sparse`, JAX's sparse BCOO matrices stay as they are.
+        """
+        convert = as_sparse if sparse and is_sparse(x) else as_columns
+        x = convert(self.label(name), x, argument)
         self.outside_rows(name, x.shape[0])
         return x
 

@@ -14,7 +14,7 @@ from numpyro.primitives import Messenger
 
 from lamina import effects
 from lamina._checks import as_codes, concrete
-from lamina._typing import Array
+from lamina._typing import Array, show
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.products import lookup
@@ -77,6 +77,13 @@ class GroupForm(AdaptiveForm):
         the posterior's; the rest are new, one draw to a code, the same in any chunk of
         rows.
         """
+        prior = self._resolved  # type: ignore[attr-defined]
+        if getattr(prior, "joint", False):
+            raise ValueError(
+                f"{self.label(name)}: its prior, {show(prior)}, ties all levels together, "
+                "so a level that was not fitted has no draw of its own. Set "
+                "unseen='zero', or use a prior of independent levels, such as Adaptive()."
+            )
         if key is None:
             raise ValueError(
                 f"{self.label(name)}: levels that were not fitted are drawn, and there "

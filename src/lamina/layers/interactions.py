@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from lamina._checks import same_rows
+from lamina._checks import is_sparse, same_rows
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.products import bilinear, low_rank, pairs
+from lamina.sparse import sparse_pairs
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -35,7 +36,7 @@ class FMLayer(AdaptiveForm):
     low_rank_dim: int | None = None
 
     def __call__(self, name: str, x: Any, low_rank_dim: int | None = None) -> Array:
-        x = self.columns(name, x)
+        x = self.columns(name, x, sparse=True)
         if x.shape[1] < 2:
             raise ValueError(
                 f"{self.label(name)}: `x` has shape {x.shape}, but interactions need at "
@@ -43,7 +44,7 @@ class FMLayer(AdaptiveForm):
             )
         rank = self.size(name, "low_rank_dim", low_rank_dim)
         theta = self.coefficients(name, (x.shape[1], rank, self.units), "theta")
-        return term(name, product(pairs, x, theta))
+        return term(name, product(sparse_pairs if is_sparse(x) else pairs, x, theta))
 
 
 @dataclass(frozen=True, repr=False, eq=False)

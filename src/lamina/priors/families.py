@@ -1,121 +1,22 @@
-"""Priors: values that turn a name and a shape into named coefficients."""
+"""Distributions for coefficients: built from arguments, checked, sampled in a shape."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro
-from numpyro.distributions import Delta, Distribution, HalfNormal, Normal
+from numpyro.distributions import Delta, Distribution, Normal
 
-from lamina._checks import allows_negative
-from lamina._typing import Array, Family, FrozenDict, Shape, Value, show
+from lamina._checks import allows_negative, concrete
+from lamina._typing import Array, Family, FrozenDict, Shape, show
 
 LOC = FrozenDict(loc=0.0)
 UNIT_SCALE = FrozenDict(scale=1.0)
 STANDARD = FrozenDict(loc=0.0, scale=1.0)
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Fixed(Value):
-    r"""Independent coefficients from one known distribution: $\beta \sim F$.
-
-    `coef_dist` is a distribution class with `coef_kwargs`, or a ready distribution.
-
-    Shapes: `(name, shape)` gives `shape`, from the site `{name}.beta`.
-    Units: $\beta$ is in units of the predictor over units of the column.
-    Raises: TypeError for arguments that the distribution does not take, ValueError for
-    values that it does not allow, both at construction.
-    """
-
-    coef_dist: Family = Normal
-    coef_kwargs: Mapping[str, Any] = STANDARD
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        with numpyro.validation_enabled():
-            self._coefficients()
-
-    def _coefficients(self) -> Distribution:
-        return family("coef_dist", self.coef_dist, self.coef_kwargs, STANDARD)
-
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        return sample_shaped(
-            f"{name}.{coefficient}{suffix}", self._coefficients(), shape
-        )
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class Adaptive(Value):
-    r"""Coefficients around a centre that share one learned scale for each unit.
-
-    $$\lambda_u \sim \text{HalfNormal}(1), \qquad
-      \beta_{du} \sim \text{Normal}(0, \lambda_u)$$
-
-    `lmbda_dist` and `coef_dist` are classes with keyword arguments, or ready
-    distributions; the scale of a ready `coef_dist` multiplies $\lambda$.
-
-    Shapes: `(name, shape)` gives `shape`, from the sites `{name}.lmbda` (the last axis
-    of `shape`, or `scale_shape`) and `{name}.beta`.
-    Units: $\lambda$ and $\beta$ are in units of the predictor over units of the column.
-    Raises: TypeError for arguments that a distribution does not take, ValueError for
-    values that it does not allow or a scale that can be negative, all at construction.
-    Source: Gelman (2006), Prior distributions for variance parameters, section 3.
-    """
-
-    lmbda_dist: Family = HalfNormal
-    coef_dist: Family = Normal
-    coef_kwargs: Mapping[str, Any] = LOC
-    lmbda_kwargs: Mapping[str, Any] = UNIT_SCALE
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        with numpyro.validation_enabled():
-            lmbda = self._scales()
-            self._coefficients(1.0)
-        if isinstance(lmbda, Delta):
-            raise ValueError(
-                f"lmbda_dist: {show(self.lmbda_dist)} is a point, but `lmbda` is learned. "
-                "For a scale that is known, use a fixed prior: FixedPriorLayer, or "
-                "prior=Fixed(coef_kwargs={'loc': 0.0, 'scale': ...})."
-            )
-        if allows_negative(lmbda):
-            raise ValueError(
-                f"lmbda_dist: {show(self.lmbda_dist)} allows negative values, but "
-                "`lmbda` is a scale. Choose a positive distribution, such as "
-                "HalfNormal, Exponential or HalfCauchy."
-            )
-
-    def _scales(self) -> Distribution:
-        return family("lmbda_dist", self.lmbda_dist, self.lmbda_kwargs, UNIT_SCALE)
-
-    def _coefficients(self, lmbda: Any) -> Distribution:
-        return scaled_family("coef_dist", self.coef_dist, self.coef_kwargs, LOC, lmbda)
-
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        scale_shape = shape[-1:] if scale_shape is None else scale_shape
-        lmbda = sample_shaped(f"{name}.lmbda{suffix}", self._scales(), scale_shape)
-        fn = self._coefficients(spread(lmbda, scale_shape, shape))
-        return sample_shaped(f"{name}.{coefficient}{suffix}", fn, shape)
 
 
 def family(
@@ -183,6 +84,29 @@ def scaled_family(
     return cls(**{**parameters, "scale": lmbda * parameters["scale"]})
 
 
+def scale_family(fn: Family, kwargs: Mapping[str, Any]) -> Distribution:
+    """The prior of a learned scale."""
+    return family("lmbda_dist", fn, kwargs, UNIT_SCALE)
+
+
+def require_scale(fn: Family, kwargs: Mapping[str, Any]) -> None:
+    """Raise, at construction, for a prior that no learned scale can have."""
+    with numpyro.validation_enabled():
+        lmbda = scale_family(fn, kwargs)
+    if isinstance(lmbda, Delta):
+        raise ValueError(
+            f"lmbda_dist: {show(fn)} is a point, but `lmbda` is learned. "
+            "For a scale that is known, use a fixed prior: FixedPriorLayer, or "
+            "prior=Fixed(coef_kwargs={'loc': 0.0, 'scale': ...})."
+        )
+    if allows_negative(lmbda):
+        raise ValueError(
+            f"lmbda_dist: {show(fn)} allows negative values, but "
+            "`lmbda` is a scale. Choose a positive distribution, such as "
+            "HalfNormal, Exponential or HalfCauchy."
+        )
+
+
 def require_class(argument: str, fn: Any) -> None:
     """Raise unless `fn` is a class of distributions."""
     if not (isinstance(fn, type) and issubclass(fn, Distribution)):
@@ -225,3 +149,30 @@ def spread(lmbda: Array, scale_shape: Shape, shape: Shape) -> Array:
     return jnp.broadcast_to(
         jnp.reshape(lmbda, batch + ones + scale_shape), batch + shape
     )
+
+
+def noncentered(site: str, scale: Array, shape: Shape) -> Array:
+    r"""Coefficients $\text{scale}\cdot z$, $z \sim \text{Normal}(0, 1)$, under `site`.
+
+    The site of $z$ is `{site}_decentered`, as NumPyro's `LocScaleReparam` names it.
+    """
+    z = sample_shaped(f"{site}_decentered", Normal(0.0, 1.0), shape)
+    return numpyro.deterministic(site, scale * z)
+
+
+def require_number(
+    where: str, value: Any, *, low: float = 0.0, high: float = np.inf
+) -> None:
+    """Raise unless `value`, where it is known, is one number between the bounds."""
+    if np.ndim(value):
+        raise ValueError(
+            f"{where} has shape {np.shape(value)}, but it is one number for all "
+            "coefficients. Give one number."
+        )
+    known = concrete(value)
+    good = known is None or (known.dtype.kind in "iuf" and low < known < high)
+    if not good:
+        raise ValueError(
+            f"{where} is {value!r}, but it is a number between {low:g} and {high:g}, "
+            "neither included: no other has a meaning here. Correct it."
+        )

@@ -250,3 +250,89 @@ def test_mutable_arguments_are_not_shared():
     given["scale"] = -1.0
     assert prior.coef_kwargs == {"loc": 0.0, "scale": 2.0}
     assert Fixed().coef_kwargs == {"loc": 0.0, "scale": 1.0}
+
+
+def test_a_scale_for_each_group_of_columns():
+    rng = np.random.default_rng(0)
+    groups, shape = (1, 0, 1, 2), (4, 3, 2)
+    lmbda, beta = rng.uniform(0.5, 2.0, (3, 2)), rng.normal(size=shape)
+    values = {"mu.lmbda": lmbda, "mu.beta": beta}
+    found = trace(Adaptive(groups=groups), "mu", shape, values=values)
+    assert found["mu.lmbda"]["fn"].event_shape == (3, 2)
+    expected = sum(
+        stats.norm.logpdf(beta[d, l, u], 0.0, lmbda[groups[d], u])
+        for d, l, u in np.ndindex(*shape)
+    )
+    assert_allclose(found["mu.beta"]["fn"].log_prob(beta), expected, rtol=1e-10)
+    scales = found["mu.lmbda"]["fn"].log_prob(lmbda)
+    assert_allclose(scales, stats.halfnorm.logpdf(lmbda).sum(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("scale_shape", [None, ()])
+def test_a_scale_for_each_column(scale_shape):
+    shared = (2,) if scale_shape is None else ()
+    rng = np.random.default_rng(0)
+    lmbda, beta = rng.uniform(0.5, 2.0, (3, *shared)), rng.normal(size=(3, 2))
+    values = {"mu.lmbda": lmbda, "mu.beta": beta}
+    prior = Adaptive(groups="column")
+    found = trace(prior, "mu", (3, 2), scale_shape=scale_shape, values=values)
+    scale = lmbda if shared else lmbda[:, None] * np.ones(2)
+    expected = stats.norm.logpdf(beta, 0.0, scale).sum()
+    assert_allclose(found["mu.beta"]["fn"].log_prob(beta), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("dim", [-1, -2])
+@pytest.mark.parametrize("groups", ["column", (0, 1, 1)])
+def test_replicates_have_groups_of_their_own(groups, dim):
+    lead, many = (2,) + (1,) * (-dim - 1), 3 if groups == "column" else 2
+    rng = np.random.default_rng(0)
+    lmbda = rng.uniform(0.5, 2.0, (*lead, many, 2))
+
+    def model():
+        with numpyro.plate("replicates", 2, dim=dim):
+            return Adaptive(groups=groups)("mu", (3, 2))
+
+    fn = trace(model, values={"mu.lmbda": lmbda})["mu.beta"]["fn"]
+    index = list(range(3)) if groups == "column" else list(groups)
+    beta = rng.normal(size=(*lead, 3, 2))
+    expected = stats.norm.logpdf(beta, 0.0, lmbda[..., index, :]).sum(axis=(-2, -1))
+    assert_allclose(fn.log_prob(beta), expected, rtol=1e-10)
+
+
+def test_one_group_is_one_scale_for_each_unit():
+    values = {"mu.lmbda": np.array([[0.3, 2.0]]), "mu.beta": np.ones((3, 2))}
+    found = log_prob(Adaptive(groups=(0, 0, 0)), "mu.beta", "mu", (3, 2), values=values)
+    values["mu.lmbda"] = values["mu.lmbda"][0]
+    expected = log_prob(Adaptive(), "mu.beta", "mu", (3, 2), values=values)
+    assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ("columns", "'columns' does not number columns"),
+        ((0.0, 1.0), "does not number columns"),
+        (((0, 1),), "does not number columns"),
+        ((), "does not number columns"),
+        ((0, 2), r"the numbers are \[0, 2\], but g groups are numbered 0 to g - 1"),
+        ((-1, 0), r"the numbers are \[-1, 0\]"),
+    ],
+)
+def test_groups_that_do_not_number_columns_raise(groups, message):
+    with pytest.raises(ValueError, match=message):
+        Adaptive(groups=groups)
+
+
+def test_groups_and_columns_of_other_numbers_raise():
+    prior = Adaptive(groups=(0, 1))
+    with pytest.raises(ValueError, match=r"numbers 2 columns.* shape \(3, 1\): 3"):
+        trace(prior, "mu", (3, 1))
+    with pytest.raises(ValueError, match="there are no columns to group"):
+        trace(prior, "mu", (2,))
+
+
+def test_groups_are_values():
+    assert Adaptive(groups=[0, 1]) == Adaptive(groups=np.array([0, 1]))
+    assert hash(Adaptive(groups=[0, 1])) == hash(Adaptive(groups=(0, 1)))
+    assert repr(Adaptive(groups=[0, 1])) == "Adaptive(groups=(0, 1))"
+    assert Adaptive(groups="column") != Adaptive()
