@@ -12,6 +12,7 @@ from lamina import fit
 from lamina.handlers import predicting
 from lamina.layers import (
     AdaptiveLayer,
+    GroupedAdaptiveLayer,
     HorseshoeLayer,
     InterceptLayer,
     R2D2Layer,
@@ -172,18 +173,28 @@ def test_the_horseshoe_expects_the_number_of_columns_that_it_was_told(p0, d, n, 
     assert 0.05 * p0 > 4.0 * kept.std() / np.sqrt(units)
 
 
-def test_the_slab_bounds_what_escapes():
+@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize("lmbda", [1e-30, 1e-3, 1.0, 1e20])
+def test_the_slab_bounds_what_escapes(lmbda, double):
     """Far past the slab a coefficient is Normal with the slab's variance."""
-    values = {
-        "mu.tau": np.array([1e8]),
-        "mu.slab": np.array([4.0]),
-        "mu.beta_decentered": np.array([[1.5]]),
-    }
-    for lmbda in (1e-3, 1.0, 1e30):
-        given = {**values, "mu.lmbda": np.array([[lmbda]])}
-        assert_allclose(
-            run(Horseshoe(), "mu", (1, 1), values=given), [[3.0]], rtol=1e-6
-        )
+    given = {"mu.tau": 1e8, "mu.slab": 4.0, "mu.beta_decentered": 1.5}
+
+    def beta(lmbda):
+        values = {k: jnp.full((1, 1)[: 2 - (k in ONCE)], v) for k, v in given.items()}
+        values["mu.lmbda"] = jnp.reshape(lmbda, (1, 1))
+        return run(Horseshoe(), "mu", (1, 1), values=values)[0, 0]
+
+    with jax.enable_x64(double):
+        found, slope = jax.value_and_grad(beta)(lmbda)
+    wide = 1e8 * lmbda
+    expected = 1.5 * wide / np.sqrt(1.0 + (wide / 2.0) ** 2)
+    assert_allclose(found, expected, rtol=1e-5)
+    assert_allclose(
+        slope, 1.5e8 / (1.0 + (wide / 2.0) ** 2) ** 1.5, rtol=1e-4, atol=1e-3
+    )
+
+
+ONCE = ("mu.tau", "mu.slab")
 
 
 @pytest.mark.parametrize(("mean", "precision"), [(0.5, 2.0), (0.2, 8.0)])
@@ -345,7 +356,7 @@ def sparse_data(n=100):
     return x, x @ truth + 0.5 * rng.normal(size=n), truth
 
 
-def sampled(layer):
+def sampled(layer, **options):
     """The posterior of a regression on `sparse_data` by one layer and a constant."""
     x, y, _ = sparse_data()
 
@@ -363,6 +374,7 @@ def sampled(layer):
             target_accept_prob=0.95,
             seed=1,
             progress_bar=False,
+            **options,
         )
 
 
@@ -401,6 +413,18 @@ def test_nuts_recovers_a_sparse_truth(layer, adaptive_means):
         predicted = found.predict({"x": new}, kind="mean")
     alpha = found.draws["alpha.beta"].reshape(-1)
     assert_allclose(predicted.mean, [(beta @ new[0] + alpha).mean()], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_nuts_recovers_the_scales_of_column_groups():
+    groups = tuple(0 if d in STRONG else 1 for d in range(D))
+    found = sampled(GroupedAdaptiveLayer(groups=groups), noncentered=True)
+    strong, idle = found.draws["mu.lmbda"].reshape(-1, 2).mean(axis=0)
+    assert strong > 1.0
+    assert idle < 0.1
+    beta, truth = found.draws["mu.beta"].reshape(-1, D), sparse_data()[2]
+    z = (beta.mean(axis=0) - truth) / beta.std(axis=0)
+    assert np.abs(z).max() < 4.0
 
 
 def test_what_escapes_has_the_student_t_of_the_slab():

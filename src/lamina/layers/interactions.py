@@ -24,7 +24,7 @@ class FMLayer(AdaptiveForm):
     There are no main effects: add an AdaptiveLayer for them.
 
     Shapes: `x` (n, d) gives (n, u); the sites are `{name}.lmbda` (u,) and
-    `{name}.theta` (d, l, u).
+    `{name}.theta` (d, l, u). `x` may be sparse, as in AdaptiveLayer.
     Units: $\theta$ is in $\sqrt{f}/x$; standardise `x`, so that one scale suits all.
     Raises: ValueError if `x` has fewer than two columns, TypeError without
     `low_rank_dim`, which is given once, in the constructor or the call.

@@ -49,7 +49,8 @@ class AdaptiveLayer(AdaptiveForm, LinearTerm):
       \lambda_u \sim \text{HalfNormal}(1)$$
 
     Shapes: `x` (n, d), or (n,) for one column, gives (n, u); the sites are
-    `{name}.lmbda` (u,) and `{name}.beta` (d, u).
+    `{name}.lmbda` (u,) and `{name}.beta` (d, u). `x` may be sparse, in
+    JAX's BCOO form; `lamina.sparse.sparse_rows` builds it from rows inside of a model.
     Units: $\beta$ is in $f/x$; standardise the columns, so that one scale suits all.
     Raises: ValueError for `x` of three axes or inside a plate over rows.
     Source: Gelman and Hill (2007), Data Analysis Using Regression, chapter 12.
@@ -65,7 +66,7 @@ class FixedPriorLayer(FixedForm, LinearTerm):
     $$f_{nu} = \sum_d x_{nd}\,\beta_{du}, \qquad \beta_{du} \sim \text{Normal}(0, 1)$$
 
     Shapes: `x` (n, d), or (n,) for one column, gives (n, u); the site is
-    `{name}.beta` (d, u).
+    `{name}.beta` (d, u). `x` may be sparse, as in AdaptiveLayer.
     Units: $\beta$ is in $f/x$; choose the prior's scale in those units.
     Raises: ValueError for `x` of three axes or inside a plate over rows.
     Source: Gelman and others (2013), Bayesian Data Analysis, chapter 14.

@@ -130,8 +130,8 @@ class Horseshoe(Value):
         lmbda = sample_shaped(f"{name}.lmbda{suffix}", HalfCauchy(1.0), shape)
         wide = spread(tau, shared, shape) * lmbda
         widest = jnp.sqrt(spread(slab, shared, shape))
-        # tau lmbda / sqrt(1 + (tau lmbda / c)^2), whose square cannot overflow first
-        scale = wide / jnp.sqrt(1.0 + jnp.square(wide / widest))
+        # hypot, since a square would overflow where the half-Cauchys' tails reach
+        scale = wide / jnp.hypot(1.0, wide / widest)
         return noncentered(f"{name}.{coefficient}{suffix}", scale, shape)
 
 
