@@ -44,6 +44,10 @@ class Case:
         """Predictors of n rows."""
         return rng.normal(size=(n, self.columns))
 
+    def expected(self, eta):
+        """The mean and variance of the outcomes at the predictors (n, columns)."""
+        return self.moments(eta if self.columns > 1 else eta[:, 0])
+
     def reference(self, y, eta):
         """The log density of y, (n,) or (n, k), at the predictors (n, columns)."""
         y, eta = np.asarray(y), np.asarray(eta)
@@ -63,7 +67,9 @@ def share(rng, n):
 
 
 def share_with_ends(rng, n):
-    return np.where(rng.uniform(size=n) < 0.5, rng.integers(0, 2, size=n), share(rng, n))
+    return np.where(
+        rng.uniform(size=n) < 0.5, rng.integers(0, 2, size=n), share(rng, n)
+    )
 
 
 def binary(rng, n):

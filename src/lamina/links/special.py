@@ -22,8 +22,12 @@ LONGEST = 20_000
 
 
 def safe_exp(x: Array) -> Array:
-    """`exp(x)`, held at the largest finite number; the slope is zero from there on."""
-    return jnp.exp(jnp.minimum(x, jnp.log(jnp.finfo(jnp.result_type(x)).max) - 1.0))
+    """`exp(x)`, and its tangent from where the square would overflow.
+
+    Value and slope stay finite, and the slope keeps its direction.
+    """
+    most = 0.4 * jnp.log(jnp.finfo(jnp.result_type(x)).max)
+    return jnp.exp(jnp.minimum(x, most)) * (1.0 + jnp.maximum(x - most, 0.0))
 
 
 def log1mexp(x: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, NamedTuple
 
@@ -104,9 +105,7 @@ def is_discrete(fn: Distribution) -> bool:
 def log_between(fn: Distribution, low: Array | None, high: Array | None) -> Array:
     """The log probability of low <= Y <= high, by the tail where it is exact."""
     if low is None:
-        return (
-            jnp.zeros(fn.batch_shape) if high is None else log_tails(fn, high).lower
-        )
+        return jnp.zeros(fn.batch_shape) if high is None else log_tails(fn, high).lower
     under = log_tails(fn, low - 1 if is_discrete(fn) else low)
     if high is None:
         return under.upper
@@ -141,17 +140,9 @@ def sample_between(
         return jnp.where(lower < upper, at.lower >= lower, at.upper <= upper)
 
     if is_discrete(fn):
-        most = 2**30
-        left = jnp.broadcast_to(-1 if low is None else low - 1, shape).astype(int)
-        right = jnp.broadcast_to(most if high is None else high, shape).astype(int)
-
-        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
-            a, b = ends
-            middle = (a + b) // 2
-            yes = reached(middle)
-            return jnp.where(yes, a, middle), jnp.where(yes, middle, b)
-
-        return jax.lax.fori_loop(0, 32, halve, (left, right))[1]
+        start_at = -1 if low is None else low - 1
+        top = jnp.broadcast_to(2**30 if high is None else high, shape).astype(int)
+        return _first_count(reached, jnp.broadcast_to(start_at, shape).astype(int), top)
 
     out, into = coordinate(fn.support)
     reach = jnp.log(jnp.finfo(float).max) - 1.0
@@ -167,6 +158,29 @@ def sample_between(
     ends = jnp.broadcast_to(left, shape), jnp.broadcast_to(right, shape)
     a, b = jax.lax.fori_loop(0, 64, narrow, ends)
     return jnp.clip(out(0.5 * (a + b)), low, high)
+
+
+def _first_count(reached: Callable[[Array], Array], left: Array, top: Array) -> Array:
+    """The first count past `left` that is reached: by doubling, then by bisection."""
+
+    def double(ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        right, done = ends
+        right = jnp.where(done, right, jnp.minimum(2 * right + 1, top))
+        return right, reached(right) | (right >= top)
+
+    def halve(ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        a, b = ends
+        middle = (a + b) // 2
+        yes = reached(middle)
+        return jnp.where(yes, a, middle), jnp.where(yes, middle, b)
+
+    first = jnp.minimum(left + 1, top)
+    start = first, reached(first) | (first >= top)
+    right, _ = jax.lax.while_loop(lambda ends: ~jnp.all(ends[1]), double, start)
+    ends = jax.lax.while_loop(
+        lambda ends: jnp.any(ends[1] - ends[0] > 1), halve, (left, right)
+    )
+    return ends[1]
 
 
 def coordinate(support: Any) -> Any:
