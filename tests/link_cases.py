@@ -203,16 +203,16 @@ def softmax_case(reference):
     }
 
 
-def ordinal_case(model, transform):
+def ordinal_case(ordering, transform):
     cdf = {"logit": special.expit, "probit": stats.norm.cdf}[transform]
 
     def probabilities(eta):
         below = cdf(CUTS[None, :] - eta[:, None])
         n = len(eta)
-        if model == "cumulative":
+        if ordering == "cumulative":
             edges = np.concatenate([np.zeros((n, 1)), below, np.ones((n, 1))], axis=1)
             return np.diff(edges, axis=1)
-        if model == "sequential":
+        if ordering == "sequential":
             p, left = [], np.ones(n)
             for stop in below.T:
                 p.append(left * stop)
@@ -227,7 +227,7 @@ def ordinal_case(model, transform):
         lambda y, eta: np.log(picked(probabilities(eta), y)),
         lambda eta: (probabilities(eta), None),
         (K, f"whole numbers from 0 to {K - 1}"),
-        {"cutpoints": CUTS, "model": model, "transform": transform},
+        {"cutpoints": CUTS, "ordering": ordering, "transform": transform},
         kind="codes",
     )
 

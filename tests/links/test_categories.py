@@ -23,12 +23,12 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize(("model", "transform"), MODELS)
-def test_probabilities_are_those_of_a_predictor_of_zero(model, transform):
+@pytest.mark.parametrize(("ordering", "transform"), MODELS)
+def test_probabilities_are_those_of_a_predictor_of_zero(ordering, transform):
     sites = trace(
         links.ordinal_link,
         np.zeros((2, 1)),
-        model=model,
+        ordering=ordering,
         transform=transform,
         probabilities=P,
     )
@@ -57,14 +57,14 @@ def test_units_share_the_cutpoints():
 
 
 @pytest.mark.parametrize("eta", [-80.0, 80.0])
-@pytest.mark.parametrize(("model", "transform"), MODELS)
-def test_far_predictors_have_finite_slopes_in_float32(model, transform, eta):
+@pytest.mark.parametrize(("ordering", "transform"), MODELS)
+def test_far_predictors_have_finite_slopes_in_float32(ordering, transform, eta):
     def total(eta):
         fn = trace(
             links.ordinal_link,
             eta,
             np.arange(4),
-            model=model,
+            ordering=ordering,
             transform=transform,
             cutpoints=np.array([-1.0, 0.0, 1.0], np.float32),
         )["obs"]["fn"]
@@ -78,10 +78,10 @@ def test_far_predictors_have_finite_slopes_in_float32(model, transform, eta):
 
 
 REFUSED = {
-    "model": ({"model": "stopping"}, "`model` is 'stopping'"),
-    "pair": ({"model": "adjacent", "transform": "probit"}, "one of"),
+    "ordering": ({"ordering": "stopping"}, "`ordering` is 'stopping'"),
+    "pair": ({"ordering": "adjacent", "transform": "probit"}, "one of"),
     "order": ({"cutpoints": [1.0, 0.0]}, "increase in the cumulative model"),
-    "nan": ({"cutpoints": [1.0, np.nan], "model": "adjacent"}, "finite numbers"),
+    "nan": ({"cutpoints": [1.0, np.nan], "ordering": "adjacent"}, "finite numbers"),
     "matrix": ({"cutpoints": [[1.0, 2.0]]}, "finite numbers"),
     "both": ({"cutpoints": [0.0], "probabilities": P}, "both"),
     "sum": ({"probabilities": [0.5, 0.6]}, "sum to 1"),

@@ -91,7 +91,7 @@ MODELLED = {
         "logit",
         0.3,
         {"ends": 0.5, "concentration": 2.0},
-        [0.0, 0.5, 1.0],
+        [0.0, 1.0, 0.5],
     ),
     "ordinal": (
         links.ordinal_link,

@@ -256,12 +256,10 @@ def test_exposure_multiplies_the_mean():
     assert_allclose(found, stats.poisson.logpmf(y, exposure * np.exp(ETA)), rtol=1e-9)
 
 
-@pytest.mark.parametrize("far", [-40.0, 40.0])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_tails_are_finite_in_float32_with_finite_slopes(name, far):
+def test_tails_are_finite_in_float32_with_finite_slopes(name):
     link, arguments, _, kind = FAMILIES[name]
     y, upper, bounds = (np.asarray(v) for v in SEEN[kind])
-    eta = far if kind == "real" else 0.5 * far
 
     def total(eta):
         options = {"censored": CODES, "upper": upper, "truncated": tuple(bounds)}
@@ -269,9 +267,12 @@ def test_tails_are_finite_in_float32_with_finite_slopes(name, far):
         return site["fn"].log_prob(jnp.asarray(y)).sum()
 
     with jax.enable_x64(False):
-        value, slope = jax.value_and_grad(total)(jnp.full((4, 1), eta, jnp.float32))
-    assert np.isfinite(value)
-    assert np.all(np.isfinite(slope))
+        both = jax.jit(jax.value_and_grad(total))
+        for far in (-20.0, 20.0):
+            eta = 2.0 * far if kind == "real" else far
+            value, slope = both(jnp.full((4, 1), eta, jnp.float32))
+            assert np.isfinite(value)
+            assert np.all(np.isfinite(slope))
 
 
 REFUSED = {

@@ -86,7 +86,7 @@ def ordinal_link(
     *,
     num_categories: int | None = None,
     name: str = "obs",
-    model: str = "cumulative",
+    ordering: str = "cumulative",
     transform: str = "logit",
     probabilities: Any = None,
     cutpoints: Any = None,
@@ -99,7 +99,7 @@ def ordinal_link(
     With $F$ the logistic or, for `transform="probit"`, the normal distribution function,
     and cutpoints $c_1, \dots, c_{k-1}$:
 
-    | `model` | |
+    | `ordering` | |
     |---|---|
     | `cumulative` | $P(y < j) = F((c_j - \eta)/\sigma)$, with ordered cutpoints |
     | `sequential` | $P(y = j - 1 \mid y \ge j - 1) = F((c_j - \eta)/\sigma)$ |
@@ -121,15 +121,15 @@ def ordinal_link(
     `cumulative`; Tutz (1991), Sequential models in categorical regression, section 2;
     Agresti (2010), Analysis of Ordinal Categorical Data, section 4.1, for `adjacent`.
     """
-    if (model, transform) not in ORDERED:
+    if (ordering, transform) not in ORDERED:
         raise ValueError(
-            f"outcome {name!r}: `model` is {model!r} and `transform` is {transform!r}; "
-            f"they are one of {list(ORDERED)}."
+            f"outcome {name!r}: `ordering` is {ordering!r} and `transform` is "
+            f"{transform!r}; they are one of {list(ORDERED)}."
         )
-    ordered = ORDERED[model, transform]
+    ordered = ORDERED[ordering, transform]
     outcome = Outcome.read(name, eta, y, options)
     sigma = outcome.parameter(SPREAD, scale, log_scale)
-    c = _cutpoints(name, ordered, model, num_categories, probabilities, cutpoints)
+    c = _cutpoints(name, ordered, ordering, num_categories, probabilities, cutpoints)
     sigma = jnp.broadcast_to(sigma, outcome.eta.shape)[..., None]
     steps = jnp.reshape(c, (1,) * outcome.eta.ndim + c.shape[-1:])
     log_p = ordered.log_probabilities((steps - outcome.eta[..., None]) / sigma)
@@ -224,7 +224,7 @@ ORDERED = {
 def _cutpoints(
     name: str,
     ordered: Ordered,
-    model: str,
+    ordering: str,
     num_categories: int | None,
     probabilities: Any,
     cutpoints: Any,
@@ -242,7 +242,7 @@ def _cutpoints(
             known is not None
             and (
                 not np.all(np.isfinite(known))
-                or (model == "cumulative" and not np.all(np.diff(known) > 0))
+                or (ordering == "cumulative" and not np.all(np.diff(known) > 0))
             )
         ):
             raise ValueError(

@@ -155,8 +155,8 @@ class Within(constraints.Constraint):
         for text, bound in (("at least", self.low), ("at most", self.high)):
             if bound is not None:
                 known = concrete(bound)
-                values = [] if known is None else np.unique(known)
-                words += f", {text} {values[0] if len(values) == 1 else 'its bound'}"
+                values = set() if known is None else set(known.ravel().tolist())
+                words += f", {text} {min(values) if len(values) == 1 else 'its own'}"
         return words
 
     def feasible_like(self, prototype: Any) -> Any:

@@ -17,7 +17,7 @@ from jax.scipy.special import gammaln, log_ndtr
 
 from lamina._typing import Array
 
-LONGEST = 20_000
+LONGEST = 10_000
 """Terms after which a series or continued fraction is taken as it is."""
 
 
@@ -102,16 +102,20 @@ def elementwise(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @inner.defjvp
     def forward(primals: Any, tangents: Any) -> Any:
-        total = None
-        for i, tangent in enumerate(tangents):
+        def along(*direction: Array) -> Any:
+            return jax.jvp(fn, primals, direction)[1]
 
-            def along(x: Array, i: int = i) -> Any:
-                return fn(*primals[:i], x, *primals[i + 1 :])
-
-            _, slopes = jax.jvp(along, (primals[i],), (jnp.ones_like(primals[i]),))
-            part = jax.tree.map(lambda slope, t=tangent: slope * t, slopes)
-            total = part if total is None else jax.tree.map(jnp.add, total, part)
-        return inner(*primals), total
+        # all arguments in one loop: a direction for each of them
+        unit = jnp.eye(len(primals), dtype=primals[0].dtype)
+        directions = (
+            jnp.broadcast_to(
+                jnp.reshape(row, (-1, *(1,) * jnp.ndim(x))), (len(primals), *x.shape)
+            )
+            for row, x in zip(unit, primals, strict=True)
+        )
+        slopes = jax.vmap(along)(*directions)
+        moved = jnp.stack(tangents, axis=0)
+        return inner(*primals), jax.tree.map(lambda s: (s * moved).sum(axis=0), slopes)
 
     @functools.wraps(fn)
     def broadcast(*args: Any) -> Any:
@@ -223,4 +227,4 @@ def _continued(
         return c, d, value * c * d, c * d
 
     start = (jnp.full_like(first, 1.0 / tiny), d, d, 2.0 * one)
-    return _until(lambda s: ~(jnp.abs(s[3] - 1.0) > 400.0 * eps), step, start)[2]
+    return _until(lambda s: ~(jnp.abs(s[3] - 1.0) > 3000.0 * eps), step, start)[2]
