@@ -256,6 +256,7 @@ def test_exposure_multiplies_the_mean():
     assert_allclose(found, stats.poisson.logpmf(y, exposure * np.exp(ETA)), rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_tails_are_finite_in_float32_with_finite_slopes(name):
     link, arguments, _, kind = FAMILIES[name]

@@ -13,6 +13,7 @@ from lamina.links.special import (
     log_betainc,
     log_difference,
     log_gammainc,
+    log_mills,
     log_ndtr_between,
     log_rising,
     log_softplus,
@@ -76,6 +77,13 @@ def test_normal_intervals_are_exact_in_both_tails(low, high):
     near = (low, high) if high <= 0 else (-high, -low)
     expected = np.log(special.ndtr(near[1]) - special.ndtr(near[0]))
     assert_allclose(log_ndtr_between(low, high), expected, rtol=1e-11)
+
+
+def test_mills_ratio_is_the_scaled_error_function():
+    """erfcx is SciPy's exp(x^2) erfc(x)."""
+    u = np.array([0.0, 1.0, 11.9, 12.1, 50.0, 1e6])
+    expected = np.log(0.5 * special.erfcx(u / np.sqrt(2.0)))
+    assert_allclose(log_mills(u), expected, rtol=1e-8)
 
 
 GAMMA = [

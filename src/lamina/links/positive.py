@@ -22,6 +22,7 @@ from lamina.links.special import (
     log1mexp_of_exp,
     log_difference,
     log_gammainc,
+    log_mills,
     safe_exp,
 )
 from lamina.links.tails import Tails, log_tails, size_biased
@@ -259,12 +260,17 @@ def _(fn: MeanGamma, x: Array) -> Tails:
 @log_tails.register
 def _(fn: InverseGaussian, x: Array) -> Tails:
     """Source: Shuster (1968), On the inverse Gaussian distribution function, eq. 7."""
-    ratio, root = x * jnp.exp(-fn.log_mean), jnp.sqrt(fn.concentration / x)
-    shift = 2.0 * fn.concentration * jnp.exp(-fn.log_mean)
-    first, second = root * (ratio - 1.0), shift + log_ndtr(-root * (ratio + 1.0))
+    ratio, root = x * safe_exp(-fn.log_mean), jnp.sqrt(fn.concentration / x)
+    first, last = root * (ratio - 1.0), root * (ratio + 1.0)
+    # the second term is exp(2 lambda / mu) Phi(-last), where the exponents cancel
+    bell, far = -0.5 * first**2, log_mills(last)
+    right = first > 0.0
+    beyond = log_difference(log_mills(jnp.where(right, first, 0.0)), far)
+    within = jnp.where(right, -1.0, first)
+    near = log_difference(log_ndtr(-within), -0.5 * within**2 + far)
     return Tails(
-        jnp.logaddexp(log_ndtr(first), second),
-        log_difference(log_ndtr(-first), second),
+        jnp.logaddexp(log_ndtr(first), bell + far),
+        jnp.where(right, bell + beyond, near),
     )
 
 

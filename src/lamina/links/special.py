@@ -88,6 +88,22 @@ def log_rising(a: Array, k: Array) -> Array:
     )
 
 
+def log_mills(u: Array) -> Array:
+    r"""$\log(\Phi(-u)\,e^{u^2/2})$ for $u \ge 0$, where the exponents would cancel.
+
+    Source: Abramowitz and Stegun (1964), 26.2.12.
+    """
+    large = u > 12.0
+    big, small = jnp.where(large, u, 12.0), jnp.where(large, 0.0, u)
+    t = 1.0 / big**2
+    series = jnp.log1p(-t * (1.0 - t * (3.0 - t * (15.0 - t * (105.0 - 945.0 * t)))))
+    return jnp.where(
+        large,
+        series - jnp.log(big) - 0.5 * jnp.log(2.0 * jnp.pi),
+        log_ndtr(-small) + 0.5 * small**2,
+    )
+
+
 def log_ndtr_between(low: Array, high: Array) -> Array:
     r"""$\log(\Phi(high) - \Phi(low))$, by the tail in which both are small."""
     mirrored = low + high > 0.0
