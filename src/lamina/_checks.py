@@ -176,9 +176,14 @@ def positive_size(where: str, name: str, size: Any) -> int:
 
 def allows_negative(fn: Distribution) -> bool:
     """Whether a distribution of single numbers is known to draw negative ones."""
+    return allows(fn, -1.0)
+
+
+def allows(fn: Distribution, number: float) -> bool:
+    """Whether a number is known to lie in a distribution's support."""
     try:
         with jax.ensure_compile_time_eval():
-            inside = concrete(fn.support(np.float32(-1.0)))
+            inside = concrete(fn.support(np.float32(number)))
     except jax.errors.TracerArrayConversionError:  # its bounds are being traced
         return False
     return inside is not None and bool(np.any(inside))
@@ -233,6 +238,18 @@ def describe(support: Any) -> str:
         "IntegerNonnegative": "the counts 0, 1, 2, ...",
         "Positive": "positive numbers",
         "UnitInterval": "numbers from 0 to 1",
+        "Circular": "angles from -pi to pi, in radians",
+        "RealVector": "finite numbers",
+        "Multinomial": "counts that sum to the trials of their row",
     }
     kind = type(support).__name__.lstrip("_")
+    if kind in ("OpenInterval", "IntegerInterval"):
+        low, high = (concrete(v) for v in (support.lower_bound, support.upper_bound))
+        ends = [
+            f"{v.flat[0]:g}" if v is not None and np.unique(v).size == 1 else "its own"
+            for v in (low, high)
+        ]
+        numbers = "numbers strictly" if kind == "OpenInterval" else "whole numbers"
+        joint = ("between", "and") if kind == "OpenInterval" else ("from", "to")
+        return f"{numbers} {joint[0]} {ends[0]} {joint[1]} {ends[1]}"
     return words.get(kind, repr(support))

@@ -71,9 +71,25 @@ def term(name: str, output: Array) -> Array:
     return announce("term", lambda: output, value=output, term=name)
 
 
-def outcome(name: str, predictor: Array, fn: Distribution) -> None:
-    """Announce a link's predictor and the distribution that it gives the outcome."""
-    announce("outcome", lambda: predictor, value=predictor, outcome=name, family=fn)
+def outcome(
+    name: str,
+    predictor: Array,
+    fn: Distribution,
+    mean: Callable[[], Array] | None = None,
+) -> None:
+    """Announce a link's predictor and the distribution that it gives the outcome.
+
+    `mean` computes the expected outcome where that is not the distribution's own mean:
+    (n, k) probabilities for an outcome of k categories.
+    """
+    announce(
+        "outcome",
+        lambda: predictor,
+        value=predictor,
+        outcome=name,
+        family=fn,
+        mean=mean,
+    )
 
 
 def prediction() -> Prediction | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
@@ -25,14 +26,16 @@ class record_outcomes(Messenger):
     """Keep each link's predictor as `{name}.linear` and its mean as `{name}.mean`.
 
     The sites are recorded from inside the model, so scopes rename them as they rename
-    the outcome.
+    the outcome. An outcome without a mean has no site of it.
     """
 
     def process_message(self, message: Any) -> None:
         if message["type"] == "outcome":
             name = message["outcome"]
             numpyro.deterministic(f"{name}.linear", message["value"])
-            numpyro.deterministic(f"{name}.mean", message["family"].mean)
+            with suppress(NotImplementedError, AttributeError):
+                mean = message["mean"] or (lambda: message["family"].mean)
+                numpyro.deterministic(f"{name}.mean", mean())
 
 
 class predicting(Messenger):
