@@ -319,6 +319,22 @@ def test_unseen_levels_of_a_joint_prior_raise():
     assert run(model, "g", np.array([-1, 0]))[0] == 0.0
 
 
+def test_fitted_levels_of_a_joint_prior_are_predicted():
+    codes = np.repeat(np.arange(4), 6)
+    y = np.array([-1.0, 0.0, 0.5, 2.0])[codes]
+
+    def model(codes, y=None):
+        mu = RandomEffectsLayer(prior=SumToZero(), num_categories=4)("g", codes)
+        return gaussian_link(mu, y, scale=0.5)
+
+    posterior = fit(model, {"codes": codes, "y": y}, method="map")
+    theta = posterior.draws["g.theta"][0, 0, :, 0]
+    found = posterior.predict({"codes": np.array([2, 0])}, kind="mean").mean
+    assert_allclose(found, theta[[2, 0]], rtol=1e-5)
+    with pytest.raises(ValueError, match="ties all levels together"):
+        posterior.predict({"codes": np.array([2, -1])})
+
+
 def test_the_noise_may_be_sampled():
     def model(x):
         sigma = numpyro.sample("sigma", numpyro.distributions.Exponential(1.0))

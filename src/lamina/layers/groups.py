@@ -58,9 +58,22 @@ class GroupForm(AdaptiveForm):
             return term(name, output)
         if self.unseen == "zero":
             fresh = jnp.zeros_like(output)
+        elif getattr(self._resolved, "joint", False):  # type: ignore[attr-defined]
+            self.require_fitted(name, x)
+            fresh = jnp.full_like(output, jnp.nan)
         else:
             fresh = self.unseen_rows(asked.key, name, table, sites, codes)
         return term(name, jnp.where((codes < 0)[:, None], fresh, output))
+
+    def require_fitted(self, name: str, x: Any) -> None:
+        """Raise for codes known to be negative, under a prior that ties all levels."""
+        if concrete(x) is not None:  # else what is compiled was checked before
+            prior = self._resolved  # type: ignore[attr-defined]
+            raise ValueError(
+                f"{self.label(name)}: its prior, {show(prior)}, ties all levels together, "
+                "so a level that was not fitted has no draw of its own. Set "
+                "unseen='zero', or use a prior of independent levels, such as Adaptive()."
+            )
 
     def unseen_rows(
         self,
@@ -77,13 +90,6 @@ class GroupForm(AdaptiveForm):
         the posterior's; the rest are new, one draw to a code, the same in any chunk of
         rows.
         """
-        prior = self._resolved  # type: ignore[attr-defined]
-        if getattr(prior, "joint", False):
-            raise ValueError(
-                f"{self.label(name)}: its prior, {show(prior)}, ties all levels together, "
-                "so a level that was not fitted has no draw of its own. Set "
-                "unseen='zero', or use a prior of independent levels, such as Adaptive()."
-            )
         if key is None:
             raise ValueError(
                 f"{self.label(name)}: levels that were not fitted are drawn, and there "
