@@ -102,7 +102,7 @@ def is_discrete(fn: Distribution) -> bool:
     return bool(fn.support.is_discrete)
 
 
-def log_between(fn: Distribution, low: Array | None, high: Array | None) -> Array:
+def log_between(fn: Distribution, low: Any, high: Any) -> Array:
     """The log probability of low <= Y <= high, by the tail where it is exact."""
     if low is None:
         return jnp.zeros(fn.batch_shape) if high is None else log_tails(fn, high).lower
