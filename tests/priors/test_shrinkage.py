@@ -20,7 +20,7 @@ from lamina.layers import (
     SpikeAndSlabLayer,
 )
 from lamina.links import gaussian_link
-from lamina.priors import R2D2, Horseshoe, SpikeAndSlab
+from lamina.priors import R2D2, Horseshoe, SpikeAndSlab, SumToZero
 from support import run, shapes, trace
 
 pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
