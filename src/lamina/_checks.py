@@ -65,10 +65,13 @@ def same_rows(where: str, x: Array, z: Array) -> None:
         )
 
 
-def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
+def as_codes(
+    where: str, x: Any, num_categories: int, *, unseen: bool, ahead: int = 0
+) -> Array:
     """`x` as integer codes (n,), checked against the table where they are known.
 
-    Negative codes stand for levels that were never fitted: allowed where `unseen`.
+    Negative codes stand for levels that were never fitted: allowed where `unseen`. Codes
+    may be up to `ahead` past the table, where a sequence goes on.
     """
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
@@ -86,7 +89,13 @@ def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
         )
     known = concrete(x)
     if known is not None and known.size:
-        if known.max() >= num_categories:
+        if ahead and known.max() >= num_categories + ahead:
+            raise ValueError(
+                f"{where}: code {known.max()} is more than {ahead} steps past the last "
+                f"fitted one ({num_categories - 1}), and a forecast draws each step. "
+                "Number the steps from 0, or forecast less far."
+            )
+        if not ahead and known.max() >= num_categories:
             raise ValueError(
                 f"{where}: code {known.max()} is past its table of {num_categories} "
                 f"categories (0 to {num_categories - 1}). It would read another "
@@ -142,9 +151,14 @@ def positive_size(where: str, name: str, size: Any) -> int:
 
 def allows_negative(fn: Distribution) -> bool:
     """Whether a distribution of single numbers is known to draw negative ones."""
+    return allows(fn, -1.0)
+
+
+def allows(fn: Distribution, value: float) -> bool:
+    """Whether a value is known to be in the support of single numbers."""
     try:
         with jax.ensure_compile_time_eval():
-            inside = concrete(fn.support(np.float32(-1.0)))
+            inside = concrete(fn.support(np.float32(value)))
     except jax.errors.TracerArrayConversionError:  # its bounds are being traced
         return False
     return inside is not None and bool(np.any(inside))

@@ -8,9 +8,12 @@ from lamina.layers.interactions import (
     LowRankInteractionLayer,
 )
 from lamina.layers.linear import AdaptiveLayer, FixedPriorLayer, InterceptLayer
-from lamina.layers.sequences import RandomWalkLayer
+from lamina.layers.monotonic import MonotonicLayer
+from lamina.layers.seasons import SeasonalLayer
+from lamina.layers.sequences import AR1Layer, RandomWalkLayer
 
 __all__ = [
+    "AR1Layer",
     "AdaptiveLayer",
     "BLayer",
     "EmbeddingLayer",
@@ -19,6 +22,8 @@ __all__ = [
     "InteractionLayer",
     "InterceptLayer",
     "LowRankInteractionLayer",
+    "MonotonicLayer",
     "RandomEffectsLayer",
     "RandomWalkLayer",
+    "SeasonalLayer",
 ]
