@@ -66,12 +66,19 @@ def same_rows(where: str, x: Array, z: Array) -> None:
 
 
 def as_codes(
-    where: str, x: Any, num_categories: int, *, unseen: bool, ahead: int = 0
+    where: str,
+    x: Any,
+    num_categories: int,
+    *,
+    unseen: bool,
+    ahead: int = 0,
+    past: str = "mark levels that were not fitted by negative codes when predicting",
 ) -> Array:
     """`x` as integer codes (n,), checked against the table where they are known.
 
     Negative codes stand for levels that were never fitted: allowed where `unseen`. Codes
-    may be up to `ahead` past the table, where a sequence goes on.
+    may be up to `ahead` past the table, where a sequence goes on; `past` is what else to
+    do about a code past the table.
     """
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
@@ -99,8 +106,7 @@ def as_codes(
             raise ValueError(
                 f"{where}: code {known.max()} is past its table of {num_categories} "
                 f"categories (0 to {num_categories - 1}). It would read another "
-                "level's effect: raise `num_categories`, or mark levels that were not "
-                "fitted by negative codes when predicting."
+                "level's effect: raise `num_categories`, or {past}."
             )
         if known.min() < 0 and not unseen:
             raise ValueError(

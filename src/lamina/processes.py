@@ -76,9 +76,8 @@ class Autoregression(NamedTuple):
 
     def path(self, steps: Float[Array, "*r c m"]) -> Float[Array, "*r c m"]:
         axis = steps.ndim - 2
-        rho = jnp.reshape(
-            self.rho, (*self.rho.shape, *(1,) * (steps.ndim - _rank(self)))
-        )
+        rho = jnp.asarray(self.rho)
+        rho = jnp.reshape(rho, rho.shape + (1,) * (steps.ndim - rho.ndim))
         rest = jnp.sqrt((1.0 - rho) * (1.0 + rho)) * steps
         first = jnp.arange(steps.shape[axis]) == 0
         first = jnp.reshape(first, (*(1,) * axis, -1, 1))
@@ -95,10 +94,6 @@ class Autoregression(NamedTuple):
 
 
 Process: TypeAlias = Walk | IntegratedWalk | Autoregression
-
-
-def _rank(process: Autoregression) -> int:
-    return jnp.ndim(process.rho)
 
 
 def _compose(first: State, then: State) -> State:

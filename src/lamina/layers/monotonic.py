@@ -65,7 +65,7 @@ class MonotonicLayer(AdaptiveForm):
                 f"{where}: `num_categories` is {c}, but an effect that rises needs two "
                 "categories: with one the term is always zero."
             )
-        codes = as_codes(where, x, c, unseen=False)
+        codes = as_codes(where, x, c, unseen=False, past="drop such rows")
         self.outside_rows(name, codes.shape[0])
         beta = self.coefficients(name, (1, self.units))
         return term(name, product(rising, codes, self.simplex(name, c - 1, beta), beta))
@@ -73,6 +73,6 @@ class MonotonicLayer(AdaptiveForm):
     def simplex(self, name: str, steps: int, beta: Array) -> Array:
         """The share that each step has in the effect of each unit."""
         if steps == 1:
-            return jnp.ones((*beta.shape[:-2], self.units, 1), beta.dtype)
+            return jnp.ones_like(jnp.swapaxes(beta, -1, -2))
         alpha = jnp.full((self.units, steps), float(self.concentration))
         return numpyro.sample(f"{name}.zeta", Dirichlet(alpha).to_event(1))

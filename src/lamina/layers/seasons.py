@@ -160,6 +160,8 @@ def basis(where: str, t: Any, period: float, harmonics: Any) -> Array:
             f"faster than two times looks like a slower one. Give at most "
             f"{int(period // 2)}, or 'walk' for an effect of each place."
         )
+    if whole and float(period).is_integer():
+        return fourier(jnp.asarray(t % int(period)) / period, int(harmonics))
     known = concrete(t)
     if known is not None and known.size:
         digits = float(jnp.finfo(jnp.result_type(float)).eps)
@@ -171,10 +173,7 @@ def basis(where: str, t: Any, period: float, harmonics: Any) -> Array:
                 f"harmonics of period {period}. Subtract an origin from the times, or "
                 "enable double precision."
             )
-    if whole and float(period).is_integer():
-        phase = jnp.asarray(t % int(period)) / period
-    else:
-        phase = jnp.asarray(t.astype(float)) % period / period
+    phase = jnp.asarray(t.astype(float)) % period / period
     return fourier(phase, int(harmonics))
 
 

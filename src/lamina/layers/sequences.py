@@ -40,6 +40,7 @@ from lamina.products import lookup
 
 FURTHEST = 100_000
 """Steps past the last fitted index that a forecast may go."""
+LATER = "keep the row for a prediction, which goes on past the table"
 BEFORE = -1
 """The index before the first."""
 BETWEEN = FrozenDict(low=-1.0, high=1.0)
@@ -92,7 +93,8 @@ class SequenceForm(AdaptiveForm):
         m = self.size(name, "embedding_dim", embedding_dim)
         asked = effects.prediction()
         ahead = 0 if asked is None else FURTHEST
-        codes = as_codes(self.label(name), x, c, unseen=False, ahead=ahead)
+        where = self.label(name)
+        codes = as_codes(where, x, c, unseen=False, ahead=ahead, past=LATER)
         codes = codes.astype(jnp.int32)
         self.outside_rows(name, codes.shape[0])
         groups, lead = self.group_codes(name, group, num_groups, codes, asked)
