@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
-from lamina._checks import as_array, concrete, is_numeric, where_bad
+from lamina._checks import as_times, concrete
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
@@ -175,42 +175,6 @@ def basis(where: str, t: Any, period: float, harmonics: Any) -> Array:
             )
     phase = jnp.asarray(t.astype(float)) % period / period
     return fourier(phase, int(harmonics))
-
-
-def as_times(where: str, x: Any) -> Any:
-    """`x` as finite times (n,), of an integer or floating dtype.
-
-    Raises: TypeError or ValueError for what cannot be times.
-    """
-    x = as_array(x)
-    if not is_numeric(x) or x.dtype == bool:
-        raise TypeError(
-            f"{where}: times have dtype {x.dtype}, not numbers. Count them in units of "
-            "your choice from an origin, such as days since the first row."
-        )
-    if x.ndim == 2 and x.shape[1] == 1:
-        x = x[:, 0]
-    if x.ndim != 1:
-        raise ValueError(
-            f"{where}: times have shape {tuple(x.shape)}, but each row has one time: give "
-            "shape (n,) or (n, 1)."
-        )
-    known = concrete(x)
-    if known is not None and not np.isfinite(known).all():
-        raise ValueError(
-            f"{where}: {where_bad(~np.isfinite(known))} of the times are not finite. Drop "
-            "those rows, or give their times."
-        )
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        return x
-    most = jnp.iinfo(jnp.result_type(int)).max
-    if known is not None and known.size and np.abs(known.astype(float)).max() > most:
-        raise ValueError(
-            f"{where}: times run from {known.min()} to {known.max()}, beyond the integers "
-            f"of JAX ({most}), in which they would wrap around. Subtract an origin, or "
-            "enable double precision."
-        )
-    return x.astype(int)  # in narrower integers a period would wrap around
 
 
 def require_period(period: Any) -> None:

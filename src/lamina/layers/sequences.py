@@ -2,204 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import numpyro
 from numpyro.distributions import Distribution, Uniform
 
-from lamina import effects
-from lamina._checks import allows, as_codes, concrete
+from lamina._checks import allows
 from lamina._typing import Array, Family, FrozenDict, Shape, show
-from lamina.effects import product, term
-from lamina.layers._base import AdaptiveForm
-from lamina.layers._fresh import (
-    another,
-    folded,
-    key_of,
-    over_replicates,
-    sampled_again,
-)
-from lamina.layers.groups import RememberSites, Unseen
+from lamina.layers._sequence import BEFORE, Draw, SequenceForm
+from lamina.layers._times import is_times, walk_at_times
 from lamina.priors import family, sample_shaped
-from lamina.processes import (
-    Autoregression,
-    IntegratedWalk,
-    Process,
-    State,
-    Walk,
-    at_group,
-    going_on,
-)
-from lamina.products import lookup
+from lamina.processes import Autoregression, IntegratedWalk, Process, State, Walk
 
-FURTHEST = 100_000
-"""Steps past the last fitted index that a forecast may go."""
-LATER = "keep the row for a prediction, which goes on past the table"
-BEFORE = -1
-"""The index before the first."""
 BETWEEN = FrozenDict(low=-1.0, high=1.0)
-Draw = Callable[..., Array]
-
-
-@dataclass(frozen=True, repr=False, eq=False)
-class SequenceForm(AdaptiveForm):
-    """A table of steps in order, or one for each group, that forecasts go on from."""
-
-    _: KW_ONLY
-    num_categories: int | None = None
-    embedding_dim: int | None = None
-    num_groups: int | None = None
-    unseen: Unseen = "draw"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.unseen not in ("draw", "zero", "error"):
-            raise ValueError(
-                f"{type(self).__name__}: `unseen` is {self.unseen!r}; for groups that "
-                "were not fitted it is 'draw' (a fresh sequence from the prior), 'zero' "
-                "or 'error'."
-            )
-
-    def process(self, name: str, groups: Shape, m: int) -> Process:
-        """How steps move the state, with what is learned beside them."""
-        raise NotImplementedError
-
-    def outset(self, name: str, zero: Array, rows: int, draw: Draw) -> State:
-        """The state of w groups that were not fitted, before their first index.
-
-        `zero` is (w, m). `draw(index)` gives their steps (w, m) into an index, and
-        `draw(index, sample)` gives `sample()` anew for each; what it samples for `rows`
-        groups is told from what was fitted.
-        """
-        raise NotImplementedError
-
-    def __call__(
-        self,
-        name: str,
-        x: Any,
-        num_categories: int | None = None,
-        embedding_dim: int | None = None,
-        *,
-        group: Any = None,
-        num_groups: int | None = None,
-    ) -> Array:
-        c = self.size(name, "num_categories", num_categories)
-        m = self.size(name, "embedding_dim", embedding_dim)
-        asked = effects.prediction()
-        ahead = 0 if asked is None else FURTHEST
-        where = self.label(name)
-        codes = as_codes(where, x, c, unseen=False, ahead=ahead, past=LATER)
-        codes = codes.astype(jnp.int32)
-        self.outside_rows(name, codes.shape[0])
-        groups, lead = self.group_codes(name, group, num_groups, codes, asked)
-        with RememberSites() as sites:
-            steps = self.coefficients(name, (*lead, c, m), "theta", scale_shape=())
-            process = self.process(name, lead, m)
-        output = standing(codes, groups, process.path(steps))
-        if asked is None or within(x, group, c):
-            return term(name, output)
-        key = key_of(self.label(name), asked.key, sites)
-        later = self.ahead(name, key, steps, process, sites, codes, groups)
-        new = codes >= c if groups is None else (codes >= c) | (groups < 0)
-        return term(name, jnp.where(new[:, None], later, output))
-
-    def group_codes(
-        self,
-        name: str,
-        group: Any,
-        num_groups: int | None,
-        codes: Array,
-        asked: effects.Prediction | None,
-    ) -> tuple[Array | None, Shape]:
-        """The rows' groups as codes, and the axis that groups add to the table."""
-        where = f"{self.label(name)}, groups"
-        if group is None:
-            if num_groups is not None or self.num_groups is not None:
-                raise TypeError(
-                    f"{where}: `num_groups` is given, but the codes of the groups are "
-                    f"missing. Give them in the call: group=..."
-                )
-            return None, ()
-        g = self.size(name, "num_groups", num_groups)
-        allowed = asked is not None and self.unseen != "error"
-        groups = as_codes(where, group, g, unseen=allowed).astype(jnp.int32)
-        if groups.shape != codes.shape:
-            raise ValueError(
-                f"{where}: they have shape {groups.shape} and `x` has shape "
-                f"{codes.shape}. Each row has one index of one group: give both the same "
-                "number of rows."
-            )
-        return groups, (g,)
-
-    def ahead(
-        self,
-        name: str,
-        key: Array,
-        steps: Array,
-        process: Process,
-        sites: RememberSites,
-        codes: Array,
-        groups: Array | None,
-    ) -> Array:
-        """Where rows past the table, or of groups that were not fitted, stand.
-
-        Each step is drawn by group and index, so that every row and every chunk of rows
-        that passes it takes the same.
-        """
-        lead = () if groups is None else steps.shape[-3:-2]
-        c, m = steps.shape[-2:]
-        few = tuple(map(another, (*lead, c)))
-
-        def one(key: Array, known: Any) -> Array:
-            steps, process, values = known
-
-            def step() -> Array:
-                table = self.coefficients(name, (*few, m), "theta", scale_shape=())
-                return table[(0,) * len(few)]
-
-            def draw(
-                groups: Array, index: Any, sample: Callable[[], Array] = step
-            ) -> Array:
-                keys = jax.vmap(lambda g: folded(key, g, index))(groups)
-                return jax.vmap(lambda k: sampled_again(k, values, sample))(keys)
-
-            all_groups = jnp.arange(lead[0] if lead else 1)
-            last = tuple(v if lead else v[None] for v in process.last(steps))
-            of = jnp.zeros_like(codes) if groups is None else jnp.maximum(groups, 0)
-            fitted = codes >= c if groups is None else (codes >= c) & (groups >= 0)
-            found = going_on(
-                process,
-                last,
-                c,
-                lambda index: draw(all_groups, index),
-                of,
-                jnp.where(fitted, codes, -1),
-                c + FURTHEST,
-            )
-            if groups is None:
-                return found
-            if self.unseen == "zero":
-                return jnp.where((groups < 0)[:, None], 0.0, found)
-            zero = jnp.zeros((codes.shape[0], m), steps.dtype)
-            fresh = going_on(
-                process,
-                self.outset(name, zero, few[0], partial(draw, groups)),
-                0,
-                lambda index: draw(groups, index),
-                jnp.arange(codes.shape[0]),
-                jnp.where(groups < 0, codes, -1),
-                c + FURTHEST,
-            )
-            return jnp.where((groups < 0)[:, None], fresh, found)
-
-        replicates = steps.shape[: steps.ndim - len(lead) - 2]
-        return over_replicates(one, replicates, key, (steps, process, sites.values))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -217,20 +34,27 @@ class RandomWalkLayer(SequenceForm):
 
     $$f_{nm} = (c_n + 1)\,\beta_m + \sum_{s \le c_n} (c_n - s + 1)\,\theta_{sm}$$
 
+    Floating `x`, without `num_categories`, are times, at any distances: the c different
+    ones are learned from the training rows, and a step over a gap $\delta$ is
+    $\sqrt{\delta}\,\theta$, so that $\lambda$ is the standard deviation over one unit of
+    time; the first step is over one. In a prediction, times between two of them are drawn
+    by the Brownian bridge, and later ones go on.
+
     With `group=` in the call, each of `num_groups` groups has a walk of its own; all share
     $\lambda$. In a prediction codes past the table go on from the last level (and slope)
     by fresh steps at this draw's $\lambda$, so that forecasts spread with their distance,
     and a negative group is a group that was not fitted: `unseen` draws it a walk of its
     own ("draw"), adds nothing ("zero") or raises ("error").
 
-    Shapes: integer `x` (n,) or (n, 1), and `group` alike, gives (n, m); the sites are
+    Shapes: `x` (n,) or (n, 1), and `group` alike, gives (n, m); the sites are
     `{name}.lmbda` () and `{name}.theta` (c, m), the steps, or (g, c, m) in groups; with
     `order=2` also `{name}.slope.lmbda` () and `{name}.slope.beta` (1, m), or (g, m).
     Units: $\theta$ and $\lambda$ are in units of the predictor, with `order=2` over an
     index; $\beta$ is in units of the predictor over an index.
     Raises: TypeError for codes that are not integers, ValueError for negative codes and,
-    in a fit, for codes past the table. `num_categories`, `embedding_dim` and `num_groups`
-    are given once, in the constructor or the call.
+    in a fit, for codes past the table; ValueError for times that are not finite, before
+    the first, or too close to tell apart. `num_categories`, `embedding_dim` and
+    `num_groups` are given once, in the constructor or the call.
     Source: Rue and Held (2005), Gaussian Markov Random Fields, sections 3.3.1 and 3.4.1;
     forecasts as in Durbin and Koopman (2012), Time Series Analysis by State Space Methods,
     sections 2.1 and 3.2.1.
@@ -247,6 +71,35 @@ class RandomWalkLayer(SequenceForm):
                 "level) or 2 (steps change the slope)."
             )
 
+    def __call__(
+        self,
+        name: str,
+        x: Any,
+        num_categories: int | None = None,
+        embedding_dim: int | None = None,
+        *,
+        group: Any = None,
+        num_groups: int | None = None,
+    ) -> Array:
+        counted = self.num_categories is not None or num_categories is not None
+        if counted or not is_times(x):
+            return super().__call__(
+                name,
+                x,
+                num_categories,
+                embedding_dim,
+                group=group,
+                num_groups=num_groups,
+            )
+        if self.order != 1:
+            raise ValueError(
+                f"{self.label(name)}: `x` holds floating times and `order` is 2, but steps "
+                "over gaps of any length are known for order 1. Number evenly spaced times "
+                "by integer codes, or use order=1."
+            )
+        m = self.size(name, "embedding_dim", embedding_dim)
+        return walk_at_times(self, name, x, m, group, num_groups)
+
     def process(self, name: str, groups: Shape, m: int) -> Process:
         if self.order == 1:
             return Walk()
@@ -261,7 +114,7 @@ class RandomWalkLayer(SequenceForm):
         if self.order == 1:
             return (zero,)
         shape = (rows, zero.shape[1])
-        return zero, draw(BEFORE, lambda: self.slopes(name, shape)[0])
+        return zero, draw(BEFORE, sample=lambda: self.slopes(name, shape)[0])
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -314,19 +167,3 @@ class AR1Layer(SequenceForm):
 
     def outset(self, name: str, zero: Array, rows: int, draw: Draw) -> State:
         return (draw(BEFORE),)  # a step has the variance of a level
-
-
-def standing(codes: Array, groups: Array | None, path: Array) -> Array:
-    """Where the path stands at each row's code, of its group where there are groups."""
-    if groups is None:
-        return product(lookup, codes, path)
-    return product(at_group, codes, groups, path)
-
-
-def within(x: Any, group: Any, c: int) -> bool:
-    """Whether all codes are known and fitted, so that nothing need be drawn."""
-    codes = concrete(x)
-    groups = np.zeros(()) if group is None else concrete(group)
-    if codes is None or groups is None:
-        return False
-    return bool((codes < c).all() and (groups >= 0).all())
