@@ -57,6 +57,61 @@ def test_a_fit_refuses_an_index_past_the_table():
         lamina.fit(by_group, late, num_steps=10)
 
 
+SHORT = {"num_warmup": 300, "num_samples": 300, "num_chains": 1}
+
+
+@pytest.mark.slow
+def test_an_autoregression_is_recovered_and_reverts():
+    rng = np.random.default_rng(4)
+    truth = {"f.rho": 0.8, "f.lmbda": 1.0, "sigma": 0.3}
+    level = [rng.normal()]
+    for _ in range(199):
+        level.append(0.8 * level[-1] + 0.6 * rng.normal())
+    data = {"t": np.arange(200), "y": np.array(level) + 0.3 * rng.normal(size=200)}
+
+    def model(t, y=None):
+        f = AR1Layer(num_categories=200, embedding_dim=1)("f", t)
+        return lamina.gaussian_link_exp(f, y)
+
+    posterior = lamina.fit(model, data, method="mcmc", noncentered=["f.theta"], **SHORT)
+    table = posterior.summary()
+    for site, value in truth.items():
+        assert abs(table[site]["mean"] - value) < 3 * table[site]["sd"]
+        assert table[site]["sd"] < 0.35
+    draws = posterior.predict({"t": np.array([400])}, kind="mean", draws=True).draws
+    scale = np.sqrt(np.mean(posterior.draws["f.lmbda"] ** 2))
+    assert abs(draws.mean()) < 4.5 * scale / np.sqrt(draws.size)
+    assert abs(draws.std() / scale - 1.0) < 5.0 / np.sqrt(2 * draws.size)
+
+
+@pytest.mark.slow
+def test_slopes_that_walk_are_recovered_for_each_group_and_go_on():
+    rng = np.random.default_rng(5)
+    t = np.tile(np.arange(40), 2)
+    g = np.repeat([0, 1], 40)
+    slopes = np.where(g == 0, 0.5, -0.2)
+    truth = slopes * (t + 1.0) + np.where(g == 0, 0.01, 0.0) * t**2
+    y = truth + 0.3 * rng.normal(size=80)
+    known = t < 35
+    layer = RandomWalkLayer(order=2, num_categories=35, embedding_dim=1, num_groups=2)
+
+    def model(t, g, y=None):
+        return lamina.gaussian_link_exp(layer("f", t, group=g), y)
+
+    posterior = lamina.fit(
+        model,
+        {"t": t[known], "g": g[known], "y": y[known]},
+        method="mcmc",
+        noncentered=["f.theta"],
+        **SHORT,
+    )
+    found = posterior.predict({"t": t, "g": g}, kind="mean")
+    assert np.sqrt(np.mean((found.mean - truth)[known] ** 2)) < 0.2
+    late = (found.mean - truth)[~known] / found.sd[~known]
+    assert np.all(abs(late) < 3.0)
+    assert np.all(found.sd[t == 39] > found.sd[t == 35])
+
+
 # Nile: 100 annual flows, Durbin and Koopman (2012), section 2.10.
 
 PUBLISHED = {"sigma": np.sqrt(15099.0), "level.lmbda": np.sqrt(1469.1)}
