@@ -10,7 +10,7 @@ from scipy import stats
 
 from lamina import layers
 
-SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "c-1": 3, "m": 3, "h": 4}
+SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "s": 3, "m": 3, "h": 4}
 
 
 def columns(letter):
@@ -245,7 +245,7 @@ CASES = {
             layers.MonotonicLayer(units=U),
             (codes,),
             {"num_categories": C},
-            {"lmbda": "(u,)", "beta": "(1, u)", "zeta": "(u, c-1)"},
+            {"lmbda": "(u,)", "beta": "(1, u)", "zeta": "(u, s)"},
             "(n, u)",
             rising,
             {"zeta": lambda zeta: stats.dirichlet.logpdf(zeta.T, np.ones(C - 1))},

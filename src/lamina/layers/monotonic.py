@@ -26,13 +26,13 @@ class MonotonicLayer(AdaptiveForm):
       \lambda_u \sim \text{HalfNormal}(1), \quad
       \zeta_u \sim \text{Dirichlet}(\alpha, \dots, \alpha)$$
 
-    The simplex $\zeta_u$ divides the effect among the c - 1 steps between neighbours;
+    The simplex $\zeta_u$ divides the effect among the s = c - 1 steps between neighbours;
     $\beta_u$ is the whole difference between the last category and category 0, whose effect
     is zero. $\alpha$ is `concentration`: at 1 all divisions are as likely, above 1 steps
     tend to be equal, below 1 a few of them carry the effect.
 
     Shapes: integer `x` (n,) or (n, 1) gives (n, u); the sites are `{name}.lmbda` (u,),
-    `{name}.beta` (1, u) and `{name}.zeta` (u, c-1), which is no site where c = 2.
+    `{name}.beta` (1, u) and `{name}.zeta` (u, s), which is no site where c = 2.
     Units: $\beta$ and $\lambda$ are in units of the predictor; $\zeta$ sums to one.
     Raises: TypeError for codes that are not integers, ValueError for codes outside 0 to
     c - 1, for a single category, or for a concentration that is not positive.
