@@ -7,10 +7,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from lamina import layers
 
-SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "m": 3}
+SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "s": 3, "m": 3, "h": 4}
 
 
 def columns(letter):
@@ -37,6 +38,8 @@ class Case:
     formula: Callable[..., np.ndarray]
     derived: dict[str, str] = field(default_factory=dict)
     free: dict[str, str] = field(default_factory=dict)
+    own_priors: dict[str, Callable[..., np.ndarray]] = field(default_factory=dict)
+    """log densities of the sites that are no coefficients"""
 
     @property
     def cls(self):
@@ -96,7 +99,9 @@ def value_of(site, shape, rng):
         return rng.uniform(0.5, 2.0, size=shape)
     if site.endswith(".r2"):
         return rng.uniform(0.1, 0.9, size=shape)
-    if site.endswith(".phi"):
+    if site.endswith(".rho"):
+        return rng.uniform(-0.9, 0.9, size=shape)
+    if site.endswith((".phi", ".zeta")):
         return rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
     return rng.normal(size=shape)
 
@@ -157,6 +162,24 @@ def walk(codes, lmbda, theta):
     return np.array([theta[: code + 1].sum(axis=0) for code in codes])
 
 
+def autoregression(codes, lmbda, theta, rho):
+    path = [theta[0]]
+    for step in theta[1:]:
+        path.append(rho * path[-1] + np.sqrt(1.0 - rho**2) * step)
+    return np.array([path[code] for code in codes])
+
+
+def waves(times, lmbda, beta):
+    angle = 2.0 * np.pi * times / PERIOD
+    columns = [np.cos(angle), np.cos(2 * angle), np.sin(angle), np.sin(2 * angle)]
+    return np.stack(columns, axis=1) @ beta
+
+
+def rising(codes, lmbda, beta, zeta):
+    return np.array([beta[0] * zeta[:, :code].sum(axis=1) for code in codes])
+
+
+PERIOD = 6.5
 U, C, M, L = (SIZES[letter] for letter in "ucml")
 
 CASES = {
@@ -279,6 +302,35 @@ CASES = {
             {"lmbda": "()", "theta": "(c, m)"},
             "(n, m)",
             walk,
+        ),
+        Case(
+            layers.AR1Layer(),
+            (codes,),
+            {"num_categories": C, "embedding_dim": M},
+            {"lmbda": "()", "theta": "(c, m)", "rho": "()"},
+            "(n, m)",
+            autoregression,
+            own_priors={"rho": stats.uniform(-1.0, 2.0).logpdf},
+        ),
+        Case(
+            layers.SeasonalLayer(units=U),
+            (lambda rng, n: rng.uniform(-5.0, 20.0, size=n),),
+            {"periods": PERIOD, "harmonics": 2},
+            {"lmbda": "(u,)", "beta": "(h, u)"},
+            "(n, u)",
+            waves,
+        ),
+        Case(
+            layers.MonotonicLayer(units=U),
+            (codes,),
+            {"num_categories": C},
+            {"lmbda": "(u,)", "beta": "(1, u)", "zeta": "(u, s)"},
+            "(n, u)",
+            rising,
+            own_priors={
+                "zeta": lambda zeta: stats.dirichlet.logpdf(zeta.T, np.ones(C - 1))
+            },
+            free={"zeta": "(u, 2)"},
         ),
     ]
 }

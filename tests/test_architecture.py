@@ -17,6 +17,7 @@ SOURCE = Path(lamina.__file__).parent
 FLOORS = [
     {"_typing"},
     {"_checks", "_keys", "products", "effects"},
+    {"processes", "brownian"},
     {"priors", "handlers", "sparse"},
     {"layers", "links", "infer"},
     {"data", "summary"},
@@ -104,9 +105,12 @@ def test_no_imports_run_in_a_circle():
             del left[name]
 
 
-def test_products_know_no_numpyro():
-    found = {name.split(".")[0] for name in imports(MODULES["lamina.products"])}
-    assert found <= {"jax", "lamina", "typing", "__future__"}
+@pytest.mark.parametrize(
+    "module", ["lamina.products", "lamina.processes", "lamina.brownian"]
+)
+def test_products_know_no_numpyro(module):
+    found = {name.split(".")[0] for name in imports(MODULES[module])}
+    assert found <= {"jax", "lamina", "collections", "typing", "__future__"}
 
 
 def test_inference_knows_no_layers_and_layers_no_inference():

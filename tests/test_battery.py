@@ -21,8 +21,8 @@ from support import enable_x64, run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
 
-LENIENT = {"R2D2Layer"}
-"""Layers with a Beta prior, whose density NumPyro computes by broadcasting."""
+LENIENT = {"MonotonicLayer", "R2D2Layer"}
+"""Layers with a Beta prior or a simplex, for which NumPyro broadcasts."""
 
 
 @pytest.fixture(autouse=True)

@@ -144,26 +144,6 @@ def test_lookup_reads_a_row_for_each_code_and_nan_outside_the_table(n, c, m, r, 
     assert_array_equal(found, by_replicate(reference, table))
 
 
-@given(n=sizes, c=sizes, m=sizes, r=replicates, seed=seeds)
-@in_float64
-def test_walk_adds_the_steps_up_to_each_code(n, c, m, r, seed):
-    rng = np.random.default_rng(seed)
-    codes, steps = rng.integers(-2, c + 2, size=n), normal(rng, *r, c, m)
-
-    @axes(2)
-    def reference(steps):
-        outside = np.full(m, np.nan)
-        return np.array(
-            [
-                sum(steps[: k + 1], start=np.zeros(m)) if 0 <= k < c else outside
-                for k in codes
-            ]
-        )
-
-    found = jax.jit(shape_checked(products.walk))(jnp.asarray(codes), steps)
-    assert_allclose(found, by_replicate(reference, steps), atol=1e-12)
-
-
 N, D, E, L, U, C, M = 5, 3, 2, 2, 4, 6, 3
 CASES = {
     "affine": (products.affine, [(N, D)], [(D, U)]),
@@ -171,7 +151,6 @@ CASES = {
     "low_rank": (products.low_rank, [(N, D), (N, E)], [(D, L, U), (E, L, U)]),
     "bilinear": (products.bilinear, [(N, D), (N, E)], [(D, E, U)]),
     "lookup": (products.lookup, [(N,)], [(C, M)]),
-    "walk": (products.walk, [(N,)], [(C, M)]),
 }
 
 
@@ -180,7 +159,7 @@ def case(request):
     """A product, its data and its coefficients."""
     fn, data, coefficients = CASES[request.param]
     rng = np.random.default_rng(7)
-    if fn in (products.lookup, products.walk):
+    if fn is products.lookup:
         arrays = [jnp.asarray(rng.integers(0, C, size=data[0]))]
     else:
         arrays = [normal(rng, *shape) for shape in data]

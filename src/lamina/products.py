@@ -86,13 +86,3 @@ def lookup(
         .at[..., codes, :]
         .get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     )
-
-
-def walk(
-    codes: Int[Array, " n"], steps: Float[Array, "*r c m"]
-) -> Float[Array, "*r n m"]:
-    r"""$f_{nm} = \sum_{s \le c_n} \theta_{sm}$: where the walk stands at each code.
-
-    Shapes: `codes` (n,) and `steps` (..., c, m) give (..., n, m).
-    """
-    return lookup(codes, jnp.cumsum(steps, axis=-2))

@@ -78,8 +78,18 @@ PUBLISHED = {
         WITHOUT_UNITS,
         ["name", "x", "num_categories", "embedding_dim"],
     ),
+    "AR1Layer": (WITHOUT_UNITS, ["name", "x", "num_categories", "embedding_dim"]),
+    "SeasonalLayer": (ADAPTIVE, ["name", "x", "periods", "harmonics"]),
+    "MonotonicLayer": (ADAPTIVE, ["name", "x", "num_categories"]),
 }
-SIZE_ARGUMENTS = {"low_rank_dim", "num_categories", "embedding_dim"}
+COUNTS = {"low_rank_dim", "num_categories", "embedding_dim", "harmonics"}
+SIZE_ARGUMENTS = COUNTS | {"periods"}
+FURTHER = {
+    "GroupedAdaptiveLayer": {"groups"},
+    "RandomWalkLayer": {"order", "num_groups"},
+    "AR1Layer": {"rho_dist", "rho_kwargs", "num_groups"},
+    "MonotonicLayer": {"concentration"},
+}
 
 
 def test_constructors_have_the_published_names_order_and_defaults(case):
@@ -89,7 +99,8 @@ def test_constructors_have_the_published_names_order_and_defaults(case):
     assert [p.name for p in positional] == list(expected)
     assert {p.name: p.default for p in positional} == expected
     extra = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert extra <= {"prior", "unseen", "groups"} | SIZE_ARGUMENTS
+    further = FURTHER.get(case.cls.__name__, set())
+    assert extra <= {"prior", "unseen"} | SIZE_ARGUMENTS | further
     assert extra & SIZE_ARGUMENTS == set(case.sizes)
     assert len(positional) + len(extra) == len(parameters)
 
@@ -97,10 +108,12 @@ def test_constructors_have_the_published_names_order_and_defaults(case):
 def test_calls_have_the_published_names_and_order(case):
     _, expected = PUBLISHED[case.cls.__name__]
     parameters = inspect.signature(case.cls.__call__).parameters.values()
-    assert [p.name for p in parameters] == ["self", *expected]
-    optional = {p.name for p in parameters if p.default is None}
+    published = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert [p.name for p in published] == ["self", *expected]
+    optional = {p.name for p in published if p.default is None}
     assert optional == set(case.sizes)
-    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+    further = [p for p in parameters if p not in published]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is None for p in further)
 
 
 @pytest.mark.parametrize("n", [1, 5])
@@ -142,7 +155,10 @@ def test_scales_are_half_normal_and_coefficients_normal_around_zero(name):
     case = CASES[name]
     data, values = case.arguments(2), case.coefficients("mu")
     for site, value in values.items():
-        if "lmbda" in site:
+        own = case.own_priors.get(site.removeprefix("mu."))
+        if own is not None:
+            expected = own(value)
+        elif "lmbda" in site:
             expected = stats.halfnorm.logpdf(value)
         else:
             suffix = site[-1] if site[-1].isdigit() else ""
@@ -276,7 +292,8 @@ def test_missing_sizes_raise(case):
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True])
 def test_sizes_that_are_no_whole_numbers_raise(case, size):
-    for which in [*case.sizes, *(["units"] if hasattr(case.layer, "units") else [])]:
+    units = ["units"] if hasattr(case.layer, "units") else []
+    for which in [*(COUNTS & set(case.sizes)), *units]:
         with pytest.raises(ValueError, match=f"`{which}` is {size}"):
             case.cls(**{which: size})
 
@@ -372,6 +389,8 @@ def test_any_prior_goes_on_any_form(case, prior, density):
     }
     for name, value in values.items():
         found = sites[name]["fn"].log_prob(value)
+        if name.removeprefix("mu.") in case.own_priors:
+            continue
         assert_allclose(found, density.logpdf(value).sum(), rtol=1e-9)
 
 

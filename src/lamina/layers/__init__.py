@@ -16,9 +16,12 @@ from lamina.layers.linear import (
     R2D2Layer,
     SpikeAndSlabLayer,
 )
-from lamina.layers.sequences import RandomWalkLayer
+from lamina.layers.monotonic import MonotonicLayer
+from lamina.layers.seasons import SeasonalLayer
+from lamina.layers.sequences import AR1Layer, RandomWalkLayer
 
 __all__ = [
+    "AR1Layer",
     "AdaptiveLayer",
     "BLayer",
     "EmbeddingLayer",
@@ -29,8 +32,10 @@ __all__ = [
     "InteractionLayer",
     "InterceptLayer",
     "LowRankInteractionLayer",
+    "MonotonicLayer",
     "R2D2Layer",
     "RandomEffectsLayer",
     "RandomWalkLayer",
+    "SeasonalLayer",
     "SpikeAndSlabLayer",
 ]
