@@ -1,7 +1,7 @@
 """Every layer with its sites, data and formula, for tests that all layers share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from lamina import layers
 
-SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "m": 3}
+SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "m": 3, "k": 4}
+AREAS = np.array([[0, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 1], [0, 0, 1, 0]])
 
 
 def columns(letter):
@@ -18,6 +19,14 @@ def columns(letter):
 
 def codes(rng, n):
     return rng.integers(0, SIZES["c"], size=n)
+
+
+def two_codes(rng, n):
+    return rng.integers(0, SIZES["c"], size=(n, 2))
+
+
+def two_weights(rng, n):
+    return rng.uniform(0.0, 1.0, size=(n, 2))
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,12 @@ class Case:
     sites: dict[str, str]
     output: str
     formula: Callable[..., np.ndarray]
+    derived: dict[str, str] = field(default_factory=dict)
+    """deterministic sites, which the formula works out for itself"""
+    unconstrained: dict[str, str] = field(default_factory=dict)
+    """the shapes of sites that have another one where they are unconstrained"""
+    own_prior: bool = False
+    """whether its prior is its own, so that its constructor is not the common one"""
 
     @property
     def cls(self):
@@ -54,13 +69,16 @@ class Case:
         """site -> its shape in numbers."""
         return {f"{name}.{k}": self.shape(v, n) for k, v in self.sites.items()}
 
+    def free_shapes(self, name):
+        """site -> the shape of its unconstrained value, in numbers."""
+        own = {f"{name}.{k}": self.shape(v, 1) for k, v in self.unconstrained.items()}
+        return {**self.site_shapes(name), **own}
+
     def coefficients(self, name, seed=1):
-        """Values for every site: positive scales, real coefficients."""
+        """Values for every site: positive scales, shares, real coefficients."""
         rng = np.random.default_rng(seed)
         return {
-            site: rng.uniform(0.5, 2.0, size=shape)
-            if "lmbda" in site
-            else rng.normal(size=shape)
+            site: inside_support(site.removeprefix(f"{name}."), rng, shape)
             for site, shape in self.site_shapes(name).items()
         }
 
@@ -68,6 +86,17 @@ class Case:
         """The formula in NumPy."""
         values = {k.removeprefix(f"{name}."): v for k, v in coefficients.items()}
         return self.formula(*data, **values)
+
+
+def inside_support(site, rng, shape):
+    """Values that the site can have."""
+    if "lmbda" in site:
+        return rng.uniform(0.5, 2.0, size=shape)
+    if site in ("alpha", "phi"):
+        return rng.uniform(0.1, 0.9, size=shape)
+    if site == "corr":
+        return np.linalg.cholesky(np.corrcoef(rng.normal(size=(shape[0], 20))))
+    return rng.normal(size=shape)
 
 
 def linear(x, beta, lmbda=None):
@@ -80,6 +109,36 @@ def constant(beta):
 
 def table(codes, lmbda, theta):
     return np.array([theta[code] for code in codes])
+
+
+def own_slopes(x, codes, lmbda, corr, z):
+    theta = [np.diag(lmbda) @ corr @ row for row in z]
+    return np.array(
+        [[np.r_[1.0, row] @ theta[code]] for row, code in zip(x, codes, strict=True)]
+    )
+
+
+def membership(codes, weights, lmbda, theta):
+    pairs = zip(codes, weights, strict=True)
+    return np.array([sum(w * theta[c] for c, w in zip(*p, strict=True)) for p in pairs])
+
+
+def autoregression(codes, lmbda, alpha, z):
+    """The covariance is that of the precision D - alpha W, by its own square root."""
+    degrees = AREAS.sum(axis=1)
+    omega, vectors = np.linalg.eigh(AREAS / np.sqrt(np.outer(degrees, degrees)))
+    theta = vectors @ (z[:, 0] / np.sqrt(1.0 - alpha * omega)) / np.sqrt(degrees)
+    return lmbda * theta[codes][:, None]
+
+
+def spatial_share(codes, lmbda, phi, z):
+    """A mixture of the scaled generalised inverse and the identity, by its own root."""
+    inverse = np.linalg.pinv(np.diag(AREAS.sum(axis=1)) - AREAS)
+    inverse /= np.exp(np.log(np.diag(inverse)).mean())
+    _, vectors = np.linalg.eigh(np.diag(AREAS.sum(axis=1)) - AREAS)
+    mixture = vectors.T @ (phi * inverse + (1.0 - phi) * np.eye(C)) @ vectors
+    theta = vectors @ (np.sqrt(np.diag(mixture)) * z[:, 0])
+    return lmbda * theta[codes][:, None]
 
 
 def second_order(x, lmbda, theta):
@@ -156,6 +215,45 @@ CASES = {
             {"lmbda": "()", "theta": "(c, 1)"},
             "(n, 1)",
             table,
+        ),
+        Case(
+            layers.RandomSlopesLayer(),
+            (columns("d"), codes),
+            {"num_categories": C},
+            {"lmbda": "(k,)", "corr": "(k, k)", "z": "(c, k)"},
+            "(n, 1)",
+            own_slopes,
+            derived={"theta": "(c, k)"},
+            unconstrained={"corr": "(6,)"},
+            own_prior=True,
+        ),
+        Case(
+            layers.MultiMembershipLayer(),
+            (two_codes, two_weights),
+            {"num_categories": C},
+            {"lmbda": "()", "theta": "(c, 1)"},
+            "(n, 1)",
+            membership,
+        ),
+        Case(
+            layers.CARLayer(AREAS),
+            (codes,),
+            {},
+            {"lmbda": "()", "alpha": "()", "z": "(c, 1)"},
+            "(n, 1)",
+            autoregression,
+            derived={"theta": "(c, 1)"},
+            own_prior=True,
+        ),
+        Case(
+            layers.BYM2Layer(AREAS),
+            (codes,),
+            {},
+            {"lmbda": "()", "phi": "()", "z": "(c, 1)"},
+            "(n, 1)",
+            spatial_share,
+            derived={"theta": "(c, 1)"},
+            own_prior=True,
         ),
         Case(
             layers.FMLayer(units=U),

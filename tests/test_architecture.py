@@ -18,6 +18,7 @@ FLOORS = [
     {"_typing"},
     {"_checks", "_keys", "products", "effects"},
     {"priors", "handlers"},
+    {"dependence"},
     {"layers", "links", "infer"},
     {"data", "summary"},
     {"prediction"},

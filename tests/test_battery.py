@@ -8,6 +8,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 from numpyro import handlers
+from numpyro.distributions import biject_to
 from numpyro.infer import NUTS, SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.util import log_density
@@ -158,12 +159,13 @@ def test_replicates_inside_a_scope_take_a_step_of_svi(name, key):
                 f = case("mu", *data)
             return links.gaussian_link(f.mean(axis=0), y)
 
-    before, after, loss = svi_step(model, data, y, key)
+    # NumPyro's own LKJ and Beta broadcast over replicates
+    with jax.numpy_rank_promotion("allow" if case.own_prior else "raise"):
+        before, after, loss = svi_step(model, data, y, key)
     assert np.isfinite(loss)
     shapes = {k: np.shape(v) for k, v in after.items() if k.endswith("_auto_loc")}
     expected = {
-        f"left.{k}_auto_loc": (2, *shape)
-        for k, shape in case.site_shapes("mu", n).items()
+        f"left.{k}_auto_loc": (2, *shape) for k, shape in case.free_shapes("mu").items()
     }
     assert shapes == {**expected, "left.sigma_auto_loc": ()}
     assert all(np.all(v != before[k]) for k, v in after.items())
@@ -175,15 +177,22 @@ def test_gradients_of_the_log_density_are_those_of_finite_differences(model_and_
     rng = np.random.default_rng(5)
     with enable_x64():
         sites = handlers.trace(handlers.seed(model, 0)).get_trace(*data, y=y)
-        values = {
-            name: jnp.asarray(np.abs(rng.normal(size=np.shape(site["value"]))) + 0.1)
+        inside = {
+            name: biject_to(site["fn"].support)
             for name, site in sites.items()
             if site["type"] == "sample" and not site["is_observed"]
+        }
+        values = {
+            name: jnp.asarray(
+                rng.normal(size=to.inverse_shape(sites[name]["fn"].shape()))
+            )
+            for name, to in inside.items()
         }
 
         @jax.jit
         def density(values):
-            return log_density(model, data, {"y": y}, values)[0]
+            constrained = {name: to(values[name]) for name, to in inside.items()}
+            return log_density(model, data, {"y": y}, constrained)[0]
 
         gradient = jax.grad(density)(values)
         for name, value in values.items():

@@ -142,9 +142,14 @@ def positive_size(where: str, name: str, size: Any) -> int:
 
 def allows_negative(fn: Distribution) -> bool:
     """Whether a distribution of single numbers is known to draw negative ones."""
+    return allows(fn, -1.0)
+
+
+def allows(fn: Distribution, value: float) -> bool:
+    """Whether a distribution of single numbers is known to have `value` in its support."""
     try:
         with jax.ensure_compile_time_eval():
-            inside = concrete(fn.support(np.float32(-1.0)))
+            inside = concrete(fn.support(np.float32(value)))
     except jax.errors.TracerArrayConversionError:  # its bounds are being traced
         return False
     return inside is not None and bool(np.any(inside))
