@@ -205,7 +205,7 @@ def reaction(days, subject, y=None):
 @pytest.fixture(scope="module")
 def sleep_fit(sleepstudy):
     return lamina.fit(
-        reaction, sleepstudy, method="mcmc", num_samples=1500, num_chains=2, seed=1
+        reaction, sleepstudy, method="mcmc", num_samples=1000, num_chains=2, seed=1
     )
 
 

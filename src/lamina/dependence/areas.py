@@ -55,7 +55,7 @@ class CAR(RelatedLevels):
     has areas without neighbours.
     Source: Besag (1974), Spatial Interaction and the Statistical Analysis of Lattice
     Systems; Banerjee, Carlin and Gelfand (2014), Hierarchical Modeling and Analysis for
-    Spatial Data, eqs 4.13 to 4.16.
+    Spatial Data, section 4.3.
     """
 
     adjacency: Any
@@ -149,8 +149,9 @@ class BYM2(RelatedLevels):
     Units: $\lambda$ and $\theta$ are in units of the predictor; $\phi$ is a share.
     Raises: ValueError for an adjacency that is not symmetric or has loops or weights.
     Source: Riebler, Sorbye, Simpson and Rue (2016), An intuitive Bayesian spatial model
-    for disease mapping that accounts for scaling, section 3; its prior for $\phi$ is Morris
-    and others' (2019), Bayesian hierarchical spatial models, section 3.
+    for disease mapping that accounts for scaling; its prior for $\phi$ is Morris
+    and others' (2019), Bayesian hierarchical spatial models:
+    Implementing the Besag York Mollie model in Stan.
     """
 
     adjacency: Any

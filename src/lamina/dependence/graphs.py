@@ -191,9 +191,9 @@ def intrinsic_spectrum(
     the geometric mean of its marginal variances; an island then has variance 1.
 
     Shapes: (c, c) and (c,).
-    Source: Sorbye and Rue (2014), Scaling intrinsic Gaussian Markov random field priors,
-    section 3.2; for parts and islands Freni-Sterrantino, Ventrucci and Rue (2018), A note
-    on intrinsic conditional autoregressive models for disconnected graphs, section 3.
+    Source: Sorbye and Rue (2014), Scaling intrinsic Gaussian Markov random field priors;
+    for parts and islands Freni-Sterrantino, Ventrucci and Rue (2018), A note
+    on intrinsic conditional autoregressive models for disconnected graphs.
     """
     c, labels = adjacency.num_areas, adjacency.parts()
     w = adjacency.matrix()

@@ -87,7 +87,7 @@ class KnownCovariance(RelatedLevels):
     Raises: ValueError for a covariance that is not square, finite, symmetric and positive
     definite, or a factor that is not lower triangular with a positive diagonal.
     Source: Henderson (1976), A simple method for computing the inverse of a numerator
-    relationship matrix, section 1.
+    relationship matrix used in prediction of breeding values.
     """
 
     covariance: Any = None

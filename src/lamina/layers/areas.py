@@ -78,8 +78,10 @@ class CARLayer(AreaForm):
     `z` (c - parts, 1). `centered=True` samples `theta` itself, in place of `z`, and by
     sparse products, for thousands of areas or much data in each.
 
-    Areas to be predicted belong in the adjacency; without rows of data they are drawn
-    given their neighbours. Negative codes raise; `unseen="zero"` gives them no effect.
+    It is RandomEffectsLayer with `prior=CAR(adjacency)`, which takes another prior of
+    $\alpha$, too. Areas to be predicted belong in the adjacency; without rows of data they
+    are drawn given their neighbours. Negative codes raise; `unseen="zero"` gives them no
+    effect.
 
     Shapes: `adjacency` is a matrix (c, c), dense or sparse, or an `Adjacency`; integer
     `x` (n,) or (n, 1) gives (n, 1); the sites are `{name}.lmbda` (), `{name}.alpha` ()
@@ -90,7 +92,7 @@ class CARLayer(AreaForm):
     Raises: ValueError for an adjacency that is not symmetric, has loops or weights, or
     has areas without neighbours, and for codes that are no area; TypeError without one.
     Source: Besag (1974), Spatial Interaction and the Statistical Analysis of Lattice
-    Systems, section 4; Banerjee, Carlin and Gelfand (2014), Hierarchical Modeling and
+    Systems; Banerjee, Carlin and Gelfand (2014), Hierarchical Modeling and
     Analysis for Spatial Data, section 4.3.
     """
 
@@ -121,8 +123,10 @@ class BYM2Layer(AreaForm):
     neighbours, has an independent effect of standard deviation $\lambda$. $\theta$ is
     drawn whole; $v$ and $u$ are not apart.
 
-    Areas to be predicted belong in the adjacency; without rows of data they are drawn
-    given their neighbours. Negative codes raise; `unseen="zero"` gives them no effect.
+    It is RandomEffectsLayer with `prior=BYM2(adjacency)`, which takes another prior of
+    $\phi$, too. Areas to be predicted belong in the adjacency; without rows of data they
+    are drawn given their neighbours. Negative codes raise; `unseen="zero"` gives them no
+    effect.
 
     Shapes: `adjacency` is a matrix (c, c), dense or sparse, or an `Adjacency`; integer
     `x` (n,) or (n, 1) gives (n, 1); the sites are `{name}.lmbda` (), `{name}.phi` () and
@@ -133,7 +137,7 @@ class BYM2Layer(AreaForm):
     Raises: ValueError for an adjacency that is not symmetric or has loops or weights, and
     for codes that are no area; TypeError without one.
     Source: Riebler, Sorbye, Simpson and Rue (2016), An intuitive Bayesian spatial model
-    for disease mapping that accounts for scaling, section 3; islands as in
+    for disease mapping that accounts for scaling; islands as in
     Freni-Sterrantino, Ventrucci and Rue (2018), A note on intrinsic conditional
     autoregressive models for disconnected graphs.
     """

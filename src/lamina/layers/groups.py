@@ -124,7 +124,7 @@ class MultiMembershipLayer(GroupForm):
     Raises: ValueError for weights that are negative, not finite, or of another shape than
     the codes, and as EmbeddingLayer for codes.
     Source: Browne, Goldstein and Rasbash (2001), Multiple membership multiple
-    classification (MMMC) models, eq. 2.
+    classification (MMMC) models.
     """
 
     def __call__(

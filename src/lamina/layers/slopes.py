@@ -31,10 +31,10 @@ class RandomSlopesLayer(GroupForm):
     slope for each column of `x`. They are deviations from the coefficients that all
     categories share: add an InterceptLayer and a FixedPriorLayer of the same columns.
     They are drawn non-centred, $\theta_c = \text{diag}(\lambda)\,L\,z_c$;
-    `prior=lamina.Correlated(...)` sets the LKJ concentration or centres them.
+    `prior=Correlated(...)` sets the LKJ concentration or centres them. A single
+    coefficient has nothing to be correlated with, and no site `corr`.
     `correlated=False` leaves out $L$: then the sites are `lmbda` and `theta`, which
-    `lamina.handlers.noncentered` can non-centre. With `intercept=False` and one column
-    per level, coefficients have nothing to be correlated with, and no site `corr`.
+    `lamina.handlers.noncentered` can non-centre.
 
     Negative codes are unseen levels, as in EmbeddingLayer: "draw" takes one correlated
     vector for each.
