@@ -106,6 +106,14 @@ def test_a_traced_code_past_the_table_reads_nan():
     assert np.isnan(found).all()
 
 
+def test_a_single_row_beside_many_outcomes_is_refused():
+    def model(codes, y=None):
+        return gaussian_link(LAYER("g", codes), y)
+
+    with pytest.raises(ValueError, match="a single row, where the outcome has 20"):
+        lamina.fit(model, {"codes": np.array([[0, 1]]), "y": np.zeros(20)})
+
+
 QUICK = {"num_warmup": 500, "num_samples": 500, "num_chains": 1}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lamina._checks import as_array, as_columns, concrete, where_bad
 from lamina._typing import Array
-from lamina.effects import term
+from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.layers._levels import Levels, Unseen
 
@@ -147,7 +147,7 @@ class MultiMembershipLayer(GroupForm):
         self.outside_rows(name, codes.shape[0])
         flat = self.table_rows(name, codes.reshape(-1), (c, 1))
         rows = jnp.reshape(flat, (*flat.shape[:-2], *codes.shape, 1))
-        return term(name, weighted(weights, rows))
+        return term(name, product(weighted, weights, rows))
 
     def weights(self, name: str, weights: Any, shape: tuple[int, ...]) -> Array:
         """The weights as floating (n, k), checked where they are known."""
