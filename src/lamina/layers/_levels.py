@@ -171,8 +171,9 @@ def refuse_known(where: str, x: Any) -> None:
     known = concrete(x)
     if known is not None:
         raise ValueError(
-            f"{where}: code {known.min()} is a level that was not fitted, and the prior "
-            "relates levels to one another: how a new one is related to them is not "
-            "known. Include it when fitting, in the covariance or the adjacency (a level "
-            "without rows is drawn given the others), or set unseen='zero'."
+            f"{where}: code {known.min()} is a level that was not fitted, and its prior "
+            "ties all levels together: how a new one is related to them is not known. "
+            "Include it when fitting, in `num_categories` and in the covariance or "
+            "adjacency where there is one (a level without rows is drawn given the "
+            "others), or set unseen='zero'."
         )
