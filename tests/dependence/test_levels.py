@@ -111,6 +111,7 @@ def test_priors_are_values():
     assert one == same
     assert hash(one) == hash(same)
     assert one != KnownCovariance(np.eye(C))
+    assert repr(one) == "KnownCovariance(5 levels)"
 
 
 def test_rounding_is_no_asymmetry():

@@ -107,6 +107,9 @@ class KnownCovariance(RelatedLevels):
             factor = require_factor(self.cholesky)
         object.__setattr__(self, "_factor", factor)
 
+    def __repr__(self) -> str:
+        return f"KnownCovariance({self.num_levels} levels)"
+
     @property
     def num_levels(self) -> int:
         return len(self.basis())

@@ -14,7 +14,7 @@ from numpyro.primitives import Messenger
 
 from lamina import effects
 from lamina._checks import as_codes, concrete
-from lamina._typing import Array, Prior, Shape
+from lamina._typing import Array, Prior, Shape, show
 from lamina.effects import product
 from lamina.layers._base import BLayer
 from lamina.products import lookup
@@ -60,7 +60,7 @@ class Levels(BLayer):
         drawn = asked is not None and allowed and not none_negative(x)
         joint = self.unseen == "draw" and getattr(self._resolved, "joint", False)
         if drawn and joint:
-            refuse_known(where, x)
+            refuse_known(where, x, self._resolved)
         self.outside_rows(name, codes.shape[0])
 
         def sample(rows: int) -> Array:
@@ -166,13 +166,14 @@ def none_negative(x: Any) -> bool:
     return known is not None and not bool((known < 0).any())
 
 
-def refuse_known(where: str, x: Any) -> None:
+def refuse_known(where: str, x: Any, prior: Prior) -> None:
     """Raise for known negative codes where the prior could draw no level alone."""
     known = concrete(x)
     if known is not None:
         raise ValueError(
-            f"{where}: code {known.min()} is a level that was not fitted, and its prior "
-            "ties all levels together: how a new one is related to them is not known. "
+            f"{where}: code {known.min()} is a level that was not fitted, and its "
+            f"prior, {show(prior)}, ties all levels together: how a new one is related to "
+            "them is not known. "
             "Include it when fitting, in `num_categories` and in the covariance or "
             "adjacency where there is one (a level without rows is drawn given the "
             "others), or set unseen='zero'."
