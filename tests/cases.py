@@ -11,7 +11,8 @@ from scipy import stats
 
 from lamina import layers
 
-SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "s": 3, "m": 3, "h": 4}
+SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "s": 3, "m": 3, "h": 4, "k": 4}
+AREAS = np.array([[0, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 1], [0, 0, 1, 0]])
 
 
 def columns(letter):
@@ -22,13 +23,17 @@ def codes(rng, n):
     return rng.integers(0, SIZES["c"], size=n)
 
 
+def two_codes(rng, n):
+    return rng.integers(0, SIZES["c"], size=(n, 2))
+
+
+def two_weights(rng, n):
+    return rng.uniform(0.0, 1.0, size=(n, 2))
+
+
 @dataclass(frozen=True)
 class Case:
-    """A layer; `sites` and `output` hold shapes in the letters of its docstring.
-
-    `derived` are the deterministic sites that its prior makes of the sampled ones, and
-    `free` the sites that have fewer entries without their constraint.
-    """
+    """A layer; `sites` and `output` hold shapes in the letters of its docstring."""
 
     layer: Any
     data: tuple[Callable[..., np.ndarray], ...]
@@ -37,9 +42,13 @@ class Case:
     output: str
     formula: Callable[..., np.ndarray]
     derived: dict[str, str] = field(default_factory=dict)
+    """deterministic sites, which the formula works out for itself"""
     free: dict[str, str] = field(default_factory=dict)
+    """the shapes of sites that have another one where nothing constrains them"""
     own_priors: dict[str, Callable[..., np.ndarray]] = field(default_factory=dict)
     """log densities of the sites that are no coefficients"""
+    own_prior: bool = False
+    """whether its prior is its own, so that its constructor is not the common one"""
 
     @property
     def cls(self):
@@ -97,12 +106,14 @@ def value_of(site, shape, rng):
     """A value that the support of the site allows."""
     if re.search(r"\.(lmbda\d?|tau|slab)$", site):
         return rng.uniform(0.5, 2.0, size=shape)
-    if site.endswith(".r2"):
+    if site.endswith((".r2", ".alpha")) or (site.endswith(".phi") and not shape):
         return rng.uniform(0.1, 0.9, size=shape)
     if site.endswith(".rho"):
         return rng.uniform(-0.9, 0.9, size=shape)
     if site.endswith((".phi", ".zeta")):
         return rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
+    if site.endswith(".corr"):
+        return np.linalg.cholesky(np.corrcoef(rng.normal(size=(shape[0], 20))))
     return rng.normal(size=shape)
 
 
@@ -130,6 +141,36 @@ def constant(beta):
 
 def table(codes, lmbda, theta):
     return np.array([theta[code] for code in codes])
+
+
+def own_slopes(x, codes, lmbda, corr, z):
+    theta = [np.diag(lmbda) @ corr @ row for row in z]
+    return np.array(
+        [[np.r_[1.0, row] @ theta[code]] for row, code in zip(x, codes, strict=True)]
+    )
+
+
+def membership(codes, weights, lmbda, theta):
+    pairs = zip(codes, weights, strict=True)
+    return np.array([sum(w * theta[c] for c, w in zip(*p, strict=True)) for p in pairs])
+
+
+def autoregression(codes, lmbda, alpha, z):
+    """The covariance is that of the precision D - alpha W, by its own square root."""
+    degrees = AREAS.sum(axis=1)
+    omega, vectors = np.linalg.eigh(AREAS / np.sqrt(np.outer(degrees, degrees)))
+    theta = vectors @ (z[:, 0] / np.sqrt(1.0 - alpha * omega)) / np.sqrt(degrees)
+    return lmbda * theta[codes][:, None]
+
+
+def spatial_share(codes, lmbda, phi, z):
+    """A mixture of the scaled generalised inverse and the identity, by its own root."""
+    inverse = np.linalg.pinv(np.diag(AREAS.sum(axis=1)) - AREAS)
+    inverse /= np.exp(np.log(np.diag(inverse)).mean())
+    _, vectors = np.linalg.eigh(np.diag(AREAS.sum(axis=1)) - AREAS)
+    mixture = vectors.T @ (phi * inverse + (1.0 - phi) * np.eye(C)) @ vectors
+    theta = vectors @ (np.sqrt(np.diag(mixture)) * z[:, 0])
+    return lmbda * theta[codes][:, None]
 
 
 def second_order(x, lmbda, theta):
@@ -265,6 +306,45 @@ CASES = {
             {"lmbda": "()", "theta": "(c, 1)"},
             "(n, 1)",
             table,
+        ),
+        Case(
+            layers.RandomSlopesLayer(),
+            (columns("d"), codes),
+            {"num_categories": C},
+            {"lmbda": "(k,)", "corr": "(k, k)", "z": "(c, k)"},
+            "(n, 1)",
+            own_slopes,
+            derived={"theta": "(c, k)"},
+            free={"corr": "(6,)"},
+            own_prior=True,
+        ),
+        Case(
+            layers.MultiMembershipLayer(),
+            (two_codes, two_weights),
+            {"num_categories": C},
+            {"lmbda": "()", "theta": "(c, 1)"},
+            "(n, 1)",
+            membership,
+        ),
+        Case(
+            layers.CARLayer(AREAS),
+            (codes,),
+            {},
+            {"lmbda": "()", "alpha": "()", "z": "(c, 1)"},
+            "(n, 1)",
+            autoregression,
+            derived={"theta": "(c, 1)"},
+            own_prior=True,
+        ),
+        Case(
+            layers.BYM2Layer(AREAS),
+            (codes,),
+            {},
+            {"lmbda": "()", "phi": "()", "z": "(c, 1)"},
+            "(n, 1)",
+            spatial_share,
+            derived={"theta": "(c, 1)"},
+            own_prior=True,
         ),
         Case(
             layers.FMLayer(units=U),

@@ -19,6 +19,7 @@ FLOORS = [
     {"_checks", "_keys", "products", "effects"},
     {"processes", "brownian"},
     {"priors", "handlers", "sparse"},
+    {"dependence"},
     {"layers", "links", "infer"},
     {"data", "summary"},
     {"prediction"},

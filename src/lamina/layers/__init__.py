@@ -1,7 +1,12 @@
 """Layers: class = model form, instance = distributions, call = data."""
 
 from lamina.layers._base import BLayer
-from lamina.layers.groups import EmbeddingLayer, RandomEffectsLayer
+from lamina.layers.areas import BYM2Layer, CARLayer
+from lamina.layers.groups import (
+    EmbeddingLayer,
+    MultiMembershipLayer,
+    RandomEffectsLayer,
+)
 from lamina.layers.interactions import (
     FMLayer,
     InteractionLayer,
@@ -19,11 +24,14 @@ from lamina.layers.linear import (
 from lamina.layers.monotonic import MonotonicLayer
 from lamina.layers.seasons import SeasonalLayer
 from lamina.layers.sequences import AR1Layer, RandomWalkLayer
+from lamina.layers.slopes import RandomSlopesLayer
 
 __all__ = [
     "AR1Layer",
     "AdaptiveLayer",
     "BLayer",
+    "BYM2Layer",
+    "CARLayer",
     "EmbeddingLayer",
     "FMLayer",
     "FixedPriorLayer",
@@ -33,8 +41,10 @@ __all__ = [
     "InterceptLayer",
     "LowRankInteractionLayer",
     "MonotonicLayer",
+    "MultiMembershipLayer",
     "R2D2Layer",
     "RandomEffectsLayer",
+    "RandomSlopesLayer",
     "RandomWalkLayer",
     "SeasonalLayer",
     "SpikeAndSlabLayer",
