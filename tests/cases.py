@@ -2,18 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import BSpline
 
 from lamina import layers
+from lamina.handlers import learn, remembering
 
-SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "m": 3}
+SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "m": 3, "k": 4}
+POSITIVE = ("lmbda", "length", "ratio")
+
+
+LONG = {"loc": 0.0, "scale": 0.001}  # length scales that few functions carry
 
 
 def columns(letter):
-    return lambda rng, n: rng.normal(size=(n, SIZES[letter]))
+    width = SIZES.get(letter, 1)
+    return lambda rng, n: rng.normal(size=(n, width))
 
 
 def codes(rng, n):
@@ -30,6 +38,7 @@ class Case:
     sites: dict[str, str]
     output: str
     formula: Callable[..., np.ndarray]
+    trained: bool = False
 
     @property
     def cls(self):
@@ -41,8 +50,11 @@ class Case:
         return tuple(draw(rng, n) for draw in self.data)
 
     def __call__(self, name, *data):
-        """Call the layer on its data and sizes."""
-        return self.layer(name, *data, **self.sizes)
+        """Call the layer on its data and sizes, with what training rows taught it."""
+        if not self.trained:
+            return self.layer(name, *data, **self.sizes)
+        with remembering(values=memory(self.cls.__name__, name)):
+            return self.layer(name, *data, **self.sizes)
 
     def shape(self, letters, n):
         """A shape in letters, such as "(d, u)", in numbers."""
@@ -59,7 +71,7 @@ class Case:
         rng = np.random.default_rng(seed)
         return {
             site: rng.uniform(0.5, 2.0, size=shape)
-            if "lmbda" in site
+            if any(word in site for word in POSITIVE)
             else rng.normal(size=shape)
             for site, shape in self.site_shapes(name).items()
         }
@@ -67,7 +79,19 @@ class Case:
     def expected(self, name, data, coefficients):
         """The formula in NumPy."""
         values = {k.removeprefix(f"{name}."): v for k, v in coefficients.items()}
+        if self.trained:
+            (values["learned"],) = memory(self.cls.__name__, name).values()
         return self.formula(*data, **values)
+
+
+@cache
+def memory(which, name):
+    """What 40 training rows teach a layer under this name."""
+    case = CASES[which]
+    rows = {f"x{i}": data for i, data in enumerate(case.arguments(40, seed=9))}
+    return learn(
+        lambda **data: case.layer(name, *data.values(), **case.sizes), rows
+    )
 
 
 def linear(x, beta, lmbda=None):
@@ -110,6 +134,58 @@ def bilinear(x, z, lmbda, beta):
 
 def walk(codes, lmbda, theta):
     return np.array([theta[: code + 1].sum(axis=0) for code in codes])
+
+
+def spline_columns(x, learned):
+    """Cubic splines by SciPy, with tangents outside of the training rows' range."""
+    start, width = learned["range"]
+    z = (x[:, 0] - start) / width
+    splines = BSpline(learned["knots"], learned["transform"], 3)
+    inside = np.clip(z, 0.0, 1.0)
+    return splines(inside) + (z - inside)[:, None] * splines.derivative()(inside)
+
+
+def curve(x, beta, lmbda, theta, learned):
+    return spline_columns(x, learned)[:, 1:] @ np.vstack([beta, theta])
+
+
+def curves(x, codes, lmbda1, theta1, lmbda2, theta2, learned):
+    columns = spline_columns(x, learned)
+    own = np.hstack([theta1, theta2])[codes]
+    return np.array([[a @ b] for a, b in zip(columns, own, strict=True)])
+
+
+def surface(x, ratio, lmbda, theta, beta, learned):
+    left, right = (
+        spline_columns(x[:, [j]], one) for j, one in enumerate(learned["margins"])
+    )
+    rows = []
+    for a, b in zip(left, right, strict=True):
+        plain, bent = [], []
+        for i in range(len(a)):
+            for j in range(len(b)):
+                p = i * len(b) + j
+                value = a[i] * b[j] - learned["centre"][p]
+                if i > 1 or j > 1:
+                    first, second = learned["rough"][:, p]
+                    precision = first + second / ratio[0] ** 2
+                    bent.append(value / np.sqrt(precision) / learned["size"])
+                elif p:
+                    plain.append(value)
+        rows.append(np.array(plain) @ beta + np.array(bent) @ theta)
+    return np.array(rows)
+
+
+def process(x, length, lmbda, theta, learned):
+    """Squared exponential in two columns, 3 functions each, on a box of 2 half ranges."""
+    z = (x - learned["middle"]) / learned["half"]
+    rows = np.zeros((len(x), theta.shape[1]))
+    for j, pair in enumerate([(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]):
+        w = np.pi * np.array(pair) / 4.0
+        phi = np.prod(np.sin(w * (z + 2.0)) / np.sqrt(2.0), axis=1)
+        density = 2.0 * np.pi * np.prod(length * np.exp(-0.5 * (w * length) ** 2))
+        rows += np.sqrt(density) * phi[:, None] * theta[j]
+    return rows
 
 
 U, C, M, L = (SIZES[letter] for letter in "ucml")
@@ -193,6 +269,54 @@ CASES = {
             {"lmbda": "()", "theta": "(c, m)"},
             "(n, m)",
             walk,
+        ),
+        Case(
+            layers.SplineLayer(units=U, num_basis=6),
+            (columns("1"),),
+            {},
+            {"beta": "(1, u)", "lmbda": "(u,)", "theta": "(k, u)"},
+            "(n, u)",
+            curve,
+            trained=True,
+        ),
+        Case(
+            layers.FactorSplineLayer(num_basis=6),
+            (columns("1"), codes),
+            {"num_categories": C},
+            {
+                "lmbda1": "(2,)",
+                "theta1": "(c, 2)",
+                "lmbda2": "()",
+                "theta2": "(c, k)",
+            },
+            "(n, 1)",
+            curves,
+            trained=True,
+        ),
+        Case(
+            layers.TensorSplineLayer(units=U, num_basis=(6, 5)),
+            (columns("e"),),
+            {},
+            {
+                "ratio": "(1,)",
+                "lmbda": "(u,)",
+                "theta": "(26, u)",
+                "beta": "(3, u)",
+            },
+            "(n, u)",
+            surface,
+            trained=True,
+        ),
+        Case(
+            layers.HSGPLayer(
+                units=U, num_basis=3, boundary=2.0, length_kwargs=LONG
+            ),
+            (columns("e"),),
+            {},
+            {"length": "(e,)", "lmbda": "(u,)", "theta": "(9, u)"},
+            "(n, u)",
+            process,
+            trained=True,
         ),
     ]
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from numpyro.primitives import Messenger
 
 from lamina import effects
 from lamina._checks import as_codes, concrete
-from lamina._typing import Array
+from lamina._typing import Array, Shape
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.products import lookup
@@ -46,26 +47,52 @@ class GroupForm(AdaptiveForm):
             )
 
     def rows_of_table(self, name: str, x: Any, c: int, m: int) -> Array:
-        """The table's row for each code; unseen levels as the policy says."""
+        """The finished term: the table's row for each code."""
+        return term(name, self.table_rows(name, x, (c, m)))
+
+    def table_rows(
+        self,
+        name: str,
+        x: Any,
+        shape: tuple[int, int],
+        *,
+        suffix: str = "",
+        scale_shape: Shape = (),
+    ) -> Array:
+        """The row for each code of a table of this shape (c, m), unseen levels too.
+
+        The table is the site `{name}.theta{suffix}`.
+        """
         asked = effects.prediction()
         allowed = asked is not None and self.unseen != "error"
-        codes = as_codes(self.label(name), x, c, unseen=allowed)
+        codes = as_codes(self.label(name), x, shape[0], unseen=allowed)
         self.outside_rows(name, codes.shape[0])
+
+        def sample(rows: int) -> Array:
+            return self.coefficients(
+                name,
+                (rows, shape[1]),
+                "theta",
+                suffix=suffix,
+                scale_shape=scale_shape,
+            )
+
         with RememberSites() as sites:
-            table = self.coefficients(name, (c, m), "theta", scale_shape=())
+            table = sample(shape[0])
         output = product(lookup, codes, table)
         if asked is None or not allowed or none_negative(x):
-            return term(name, output)
+            return output
         if self.unseen == "zero":
             fresh = jnp.zeros_like(output)
         else:
-            fresh = self.unseen_rows(asked.key, name, table, sites, codes)
-        return term(name, jnp.where((codes < 0)[:, None], fresh, output))
+            fresh = self.unseen_rows(asked.key, name, sample, table, sites, codes)
+        return jnp.where((codes < 0)[:, None], fresh, output)
 
     def unseen_rows(
         self,
         key: Array | None,
         name: str,
+        sample: Callable[[int], Array],
         table: Array,
         sites: RememberSites,
         codes: Array,
@@ -83,7 +110,7 @@ class GroupForm(AdaptiveForm):
                 "is no key to draw them with. Run the model under "
                 "numpyro.handlers.seed, give `predicting` a key, or set unseen='zero'."
             )
-        *replicates, c, m = table.shape
+        *replicates, c, _ = table.shape
         key = jax.random.fold_in(key, zlib.crc32(sites.outer_name.encode()))
         rows = 2 if c == 1 else 1  # another number of levels, so that shapes tell
 
@@ -96,8 +123,7 @@ class GroupForm(AdaptiveForm):
             fresh = handlers.seed(rng_seed=jax.random.fold_in(key, code))
             known = handlers.substitute(substitute_fn=shared)
             with handlers.block(), fresh, known:
-                again = self.coefficients(name, (rows, m), "theta", scale_shape=())
-            return again[0]
+                return sample(rows)[0]
 
         draw = jax.vmap(one_level, (None, None, 0))
         index = jnp.maximum(-codes, 0).astype(jnp.uint32)
