@@ -1,19 +1,32 @@
 """Every layer with its sites, data and formula, for tests that all layers share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import combinations
+from itertools import product as cartesian
 from typing import Any
 
 import numpy as np
+from scipy import stats
 from scipy.interpolate import BSpline
 
 from lamina import layers
 from lamina.handlers import learn, remembering
 
-SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "m": 3, "k": 4}
-POSITIVE = ("lmbda", "length", "ratio")
+SIZES = {
+    "d": 3,
+    "e": 2,
+    "u": 2,
+    "l": 2,
+    "c": 4,
+    "m": 3,
+    "k": 4,
+    "p": 117,
+    "q": 7,
+    "b": 216,
+}
 
 
 LONG = {"loc": 0.0, "scale": 0.001}  # length scales that few functions carry
@@ -38,7 +51,10 @@ class Case:
     sites: dict[str, str]
     output: str
     formula: Callable[..., np.ndarray]
+    own_priors: dict[str, Callable[..., np.ndarray]] = field(default_factory=dict)
+    """log densities of the sites that are no coefficients of the layer's prior"""
     trained: bool = False
+    """whether the layer learns from training rows, which are 40 others here"""
 
     @property
     def cls(self):
@@ -50,11 +66,16 @@ class Case:
         return tuple(draw(rng, n) for draw in self.data)
 
     def __call__(self, name, *data):
-        """Call the layer on its data and sizes, with what training rows taught it."""
+        """Call the layer on its data and sizes."""
+        with self.taught(name):
+            return self.layer(name, *data, **self.sizes)
+
+    def taught(self, name):
+        """A context in which the layer of this name knows what its training rows teach."""
         if not self.trained:
-            return self.layer(name, *data, **self.sizes)
-        with remembering(values=memory(self.cls.__name__, name)):
-            return self.layer(name, *data, **self.sizes)
+            return nullcontext()
+        known = memory(self.cls.__name__)
+        return remembering(values={f"{name}.{k}": v for k, v in known.items()})
 
     def shape(self, letters, n):
         """A shape in letters, such as "(d, u)", in numbers."""
@@ -70,9 +91,7 @@ class Case:
         """Values for every site: positive scales, real coefficients."""
         rng = np.random.default_rng(seed)
         return {
-            site: rng.uniform(0.5, 2.0, size=shape)
-            if any(word in site for word in POSITIVE)
-            else rng.normal(size=shape)
+            site: inside_support(site.removeprefix(f"{name}."), rng, shape)
             for site, shape in self.site_shapes(name).items()
         }
 
@@ -80,18 +99,24 @@ class Case:
         """The formula in NumPy."""
         values = {k.removeprefix(f"{name}."): v for k, v in coefficients.items()}
         if self.trained:
-            (values["learned"],) = memory(self.cls.__name__, name).values()
+            (values["learned"],) = memory(self.cls.__name__).values()
         return self.formula(*data, **values)
 
 
+def inside_support(site, rng, shape):
+    """Values that the site can have."""
+    if "lmbda" in site or site in ("length", "ratio"):
+        return rng.uniform(0.5, 2.0, size=shape)
+    return rng.normal(size=shape)
+
+
 @cache
-def memory(which, name):
-    """What 40 training rows teach a layer under this name."""
+def memory(which):
+    """What 40 training rows teach a layer, by names without the layer's own."""
     case = CASES[which]
     rows = {f"x{i}": data for i, data in enumerate(case.arguments(40, seed=9))}
-    return learn(
-        lambda **data: case.layer(name, *data.values(), **case.sizes), rows
-    )
+    known = learn(lambda **data: case.layer("mu", *data.values(), **case.sizes), rows)
+    return {k.removeprefix("mu."): v for k, v in known.items()}
 
 
 def linear(x, beta, lmbda=None):
@@ -156,35 +181,34 @@ def curves(x, codes, lmbda1, theta1, lmbda2, theta2, learned):
 
 
 def surface(x, ratio, lmbda, theta, beta, learned):
-    left, right = (
+    margins = [
         spline_columns(x[:, [j]], one) for j, one in enumerate(learned["margins"])
-    )
+    ]
     rows = []
-    for a, b in zip(left, right, strict=True):
+    for parts in zip(*margins, strict=True):
         plain, bent = [], []
-        for i in range(len(a)):
-            for j in range(len(b)):
-                p = i * len(b) + j
-                value = a[i] * b[j] - learned["centre"][p]
-                if i > 1 or j > 1:
-                    first, second = learned["rough"][:, p]
-                    precision = first + second / ratio[0] ** 2
-                    bent.append(value / np.sqrt(precision) / learned["size"])
-                elif p:
-                    plain.append(value)
+        for p, places in enumerate(cartesian(*(range(len(part)) for part in parts))):
+            value = np.prod([part[i] for part, i in zip(parts, places, strict=True)])
+            value -= learned["centre"][p]
+            if max(places) > 1:
+                weights = learned["rough"][:, p] / np.r_[1.0, ratio] ** 2
+                bent.append(value / np.sqrt(weights.sum()) / learned["size"])
+            elif p:
+                plain.append(value)
         rows.append(np.array(plain) @ beta + np.array(bent) @ theta)
     return np.array(rows)
 
 
 def process(x, length, lmbda, theta, learned):
-    """Squared exponential in two columns, 3 functions each, on a box of 2 half ranges."""
+    """Squared exponential in three columns, 6 functions each, on a box of 3.25."""
     z = (x - learned["middle"]) / learned["half"]
     rows = np.zeros((len(x), theta.shape[1]))
-    for j, pair in enumerate([(a, b) for a in (1, 2, 3) for b in (1, 2, 3)]):
-        w = np.pi * np.array(pair) / 4.0
-        phi = np.prod(np.sin(w * (z + 2.0)) / np.sqrt(2.0), axis=1)
-        density = 2.0 * np.pi * np.prod(length * np.exp(-0.5 * (w * length) ** 2))
-        rows += np.sqrt(density) * phi[:, None] * theta[j]
+    for order, weight in zip(cartesian(range(1, 7), repeat=3), theta, strict=True):
+        w = np.pi * np.array(order) / 6.5
+        phi = np.prod(np.sin(w * (z + 3.25)) / np.sqrt(3.25), axis=1)
+        density = np.prod(np.sqrt(2.0 * np.pi) * length)
+        density *= np.exp(-0.5 * np.sum((w * length) ** 2))
+        rows += np.sqrt(density) * phi[:, None] * weight
     return rows
 
 
@@ -274,9 +298,10 @@ CASES = {
             layers.SplineLayer(units=U, num_basis=6),
             (columns("1"),),
             {},
-            {"beta": "(1, u)", "lmbda": "(u,)", "theta": "(k, u)"},
+            {"lmbda": "(u,)", "theta": "(k, u)", "beta": "(1, u)"},
             "(n, u)",
             curve,
+            {"beta": stats.norm.logpdf},
             trained=True,
         ),
         Case(
@@ -294,28 +319,31 @@ CASES = {
             trained=True,
         ),
         Case(
-            layers.TensorSplineLayer(units=U, num_basis=(6, 5)),
-            (columns("e"),),
+            layers.TensorSplineLayer(units=U, num_basis=5),
+            (columns("d"),),
             {},
             {
-                "ratio": "(1,)",
+                "ratio": "(e,)",
                 "lmbda": "(u,)",
-                "theta": "(26, u)",
-                "beta": "(3, u)",
+                "theta": "(p, u)",
+                "beta": "(q, u)",
             },
             "(n, u)",
             surface,
+            {
+                "beta": stats.norm.logpdf,
+                "ratio": stats.lognorm(1.0).logpdf,
+            },
             trained=True,
         ),
         Case(
-            layers.HSGPLayer(
-                units=U, num_basis=3, boundary=2.0, length_kwargs=LONG
-            ),
-            (columns("e"),),
+            layers.HSGPLayer(units=U, num_basis=6, boundary=3.25, length_kwargs=LONG),
+            (columns("d"),),
             {},
-            {"length": "(e,)", "lmbda": "(u,)", "theta": "(9, u)"},
+            {"length": "(d,)", "lmbda": "(u,)", "theta": "(b, u)"},
             "(n, u)",
             process,
+            {"length": stats.lognorm(0.001).logpdf},
             trained=True,
         ),
     ]

@@ -259,9 +259,7 @@ def test_fourier_functions_carry_the_periodic_kernel(length):
     """Rasmussen and Williams (2006), eq. 4.31."""
     x = np.linspace(-3.0, 9.0, 40)
     basis = np.asarray(shape_checked(bases.fourier)(jnp.asarray(x), 2.5, 60))
-    scales = np.asarray(
-        shape_checked(bases.periodic_scales)(jnp.array([length]), 60)
-    )
+    scales = np.asarray(shape_checked(bases.periodic_scales)(jnp.array([length]), 60))
     found = (basis * scales**2) @ basis.T
     apart = x[:, None] - x[None, :]
     expected = np.exp(-2.0 * np.sin(np.pi * apart / 2.5) ** 2 / length**2)

@@ -53,10 +53,10 @@ class Margin(NamedTuple):
         Raises: ValueError for a column that is constant, not finite or of too few
         distinct values, and for knots outside of it or not increasing.
         """
-        start, width, breaks = self._breaks(where, x)
+        within, breaks = self._breaks(where, x)
         knots = extended(breaks, self.degree)
         penalty = differences(knots, self.degree, self.period is not None)
-        design = self.design(x, start, width, knots)
+        design = self.design(x, within, knots)
         gram = (design.T @ design).toarray() / len(x)
 
         null = np.ones((gram.shape[0], 1))
@@ -70,14 +70,14 @@ class Margin(NamedTuple):
         rough = rough / np.sqrt(np.trace(rough.T @ gram @ rough))
         variance, rotation = np.linalg.eigh(rough.T @ gram @ rough)
         return {
-            "range": np.array([start, width]),
+            "range": within,
             "knots": knots,
             "transform": np.hstack([null, (rough @ rotation)[:, ::-1]]),
             "variance": np.maximum(variance[::-1], 0.0),
         }
 
-    def _breaks(self, where: str, x: np.ndarray) -> tuple[float, float, np.ndarray]:
-        """Where the column starts, its width, and the knots in it, scaled to [0, 1]."""
+    def _breaks(self, where: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the column starts and its width; the knots in it, scaled to [0, 1]."""
         if not np.isfinite(x).all():
             raise ValueError(
                 f"{where}: {int((~np.isfinite(x)).sum())} of {x.size} training values "
@@ -107,8 +107,10 @@ class Margin(NamedTuple):
             breaks = np.linspace(0.0, 1.0, count - self.degree + 1)
         if distinct.size < count:
             enough = distinct.size >= self.degree + 2
-            remedy = f"Set num_basis={distinct.size}, or fewer knots" if enough else (
-                "Use a linear layer"
+            remedy = (
+                f"Set num_basis={distinct.size}, or fewer knots"
+                if enough
+                else ("Use a linear layer")
             )
             raise ValueError(
                 f"{where}: the training column has {distinct.size} distinct values, "
@@ -116,16 +118,14 @@ class Margin(NamedTuple):
                 f"told apart. {remedy}, or give the values integer codes for "
                 "RandomWalkLayer."
             )
-        return start, width, breaks
+        return np.array([start, width]), breaks
 
-    def design(
-        self, x: np.ndarray, start: float, width: float, knots: np.ndarray
-    ) -> Any:
+    def design(self, x: np.ndarray, within: np.ndarray, knots: np.ndarray) -> Any:
         """The B-splines of training rows, (n, k), a sparse matrix of SciPy's."""
         from scipy.interpolate import BSpline
         from scipy.sparse import csr_array
 
-        z = (x - start) / width
+        z = (x - within[0]) / within[1]
         z = np.clip(z, 0.0, 1.0) if self.period is None else np.mod(z, 1.0)
         design = csr_array(BSpline.design_matrix(z, knots, self.degree))
         if self.period is None:
@@ -170,8 +170,8 @@ def bspline(
     ratio = lower * degree / (t[degree : degree + k + 1] - t[: k + 1])[None, :]
     slopes = ratio[:, :-1] - ratio[:, 1:]
     beyond = (x - inside)[:, None]
-    outside = jnp.minimum(beyond, 0.0) * slopes[:1] + jnp.maximum(beyond, 0.0) * (
-        slopes[1:]
+    outside = (
+        jnp.minimum(beyond, 0.0) * slopes[:1] + jnp.maximum(beyond, 0.0) * (slopes[1:])
     )
     return recursion(inside, t, degree, degree) + outside
 
@@ -291,8 +291,7 @@ def learn_tensor(
         rows = x[first : first + ROWS_AT_ONCE]
         block = tensor(
             [
-                margin.design(rows[:, j], *one["range"], one["knots"])
-                @ one["transform"]
+                margin.design(rows[:, j], one["range"], one["knots"]) @ one["transform"]
                 for j, (margin, one) in enumerate(zip(margins, learned, strict=True))
             ]
         )
@@ -315,9 +314,7 @@ def row_by_row(
     return jnp.einsum("nk,...nk->...n", columns, rows)[..., None]
 
 
-def fourier(
-    x: Float[Array, " n"], period: float, m: int
-) -> Float[Array, "n k"]:
+def fourier(x: Float[Array, " n"], period: float, m: int) -> Float[Array, "n k"]:
     r"""$\cos(j \omega x)$ for j = 0 to m - 1, then $\sin(j \omega x)$ for j from 1.
 
     Shapes: `x` (n,) gives (n, 2 m - 1).
@@ -329,7 +326,7 @@ def fourier(
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles[:, 1:])], axis=1)
 
 
-def periodic_scales(length: Float[Array, "1"], m: int) -> Float[Array, " k"]:
+def periodic_scales(length: Float[Array, " 1"], m: int) -> Float[Array, " k"]:
     r"""Standard deviations of the Fourier coefficients of a periodic Gaussian process.
 
     With $a = 1 / \ell^2$ the covariance $\exp(a (\cos \omega\tau - 1))$ is

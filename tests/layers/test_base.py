@@ -73,8 +73,21 @@ PUBLISHED = {
         WITHOUT_UNITS,
         ["name", "x", "num_categories", "embedding_dim"],
     ),
+    "SplineLayer": (ADAPTIVE, ["name", "x", "by"]),
+    "FactorSplineLayer": (ADAPTIVE, ["name", "x", "codes", "num_categories"]),
+    "TensorSplineLayer": (ADAPTIVE, ["name", "x"]),
+    "HSGPLayer": (ADAPTIVE, ["name", "x"]),
 }
 SIZE_ARGUMENTS = {"low_rank_dim", "num_categories", "embedding_dim"}
+CURVE = {"num_basis", "degree", "cyclic"}
+BOX = {"kernel", "num_basis", "boundary", "period", "length_dist", "length_kwargs"}
+FURTHER = {
+    "SplineLayer": CURVE | {"knots", "linear_prior"},
+    "FactorSplineLayer": CURVE | {"knots"},
+    "TensorSplineLayer": CURVE | {"linear_prior"},
+    "HSGPLayer": BOX,
+}
+OPTIONAL = {"by"}
 
 
 def test_constructors_have_the_published_names_order_and_defaults(case):
@@ -84,7 +97,8 @@ def test_constructors_have_the_published_names_order_and_defaults(case):
     assert [p.name for p in positional] == list(expected)
     assert {p.name: p.default for p in positional} == expected
     extra = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert extra <= {"prior", "unseen"} | SIZE_ARGUMENTS
+    further = FURTHER.get(case.cls.__name__, set())
+    assert extra <= {"prior", "unseen"} | SIZE_ARGUMENTS | further
     assert extra & SIZE_ARGUMENTS == set(case.sizes)
     assert len(positional) + len(extra) == len(parameters)
 
@@ -94,7 +108,7 @@ def test_calls_have_the_published_names_and_order(case):
     parameters = inspect.signature(case.cls.__call__).parameters.values()
     assert [p.name for p in parameters] == ["self", *expected]
     optional = {p.name for p in parameters if p.default is None}
-    assert optional == set(case.sizes)
+    assert optional - OPTIONAL == set(case.sizes)
     assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
 
 
@@ -130,7 +144,10 @@ def test_all_sites_are_events(case):
 def test_scales_are_half_normal_and_coefficients_normal_around_zero(case):
     data, values = case.arguments(2), case.coefficients("mu")
     for site, value in values.items():
-        if "lmbda" in site:
+        own = case.own_priors.get(site.removeprefix("mu."))
+        if own is not None:
+            expected = own(value)
+        elif "lmbda" in site:
             expected = stats.halfnorm.logpdf(value)
         else:
             suffix = site[-1] if site[-1].isdigit() else ""
@@ -239,11 +256,12 @@ def test_sizes_may_be_given_at_either_level(case):
     data, values = case.arguments(3), case.coefficients("mu")
     expected = case.expected("mu", data, values)
     given = replace(case.layer, **case.sizes)
-    by_name = {k: run(given, "mu", *data, values=values) for k in ("constructor",)}
-    by_name["positions"] = run(
-        case.layer, "mu", *data, *case.sizes.values(), values=values
-    )
-    by_name["both"] = run(given, "mu", *data, **case.sizes, values=values)
+    with case.taught("mu"):
+        by_name = {k: run(given, "mu", *data, values=values) for k in ("constructor",)}
+        by_name["positions"] = run(
+            case.layer, "mu", *data, *case.sizes.values(), values=values
+        )
+        by_name["both"] = run(given, "mu", *data, **case.sizes, values=values)
     for found in by_name.values():
         assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
@@ -347,7 +365,7 @@ def half_cauchy(name, shape, coefficient="beta", *, suffix="", scale_shape=None)
     ],
 )
 def test_any_prior_goes_on_any_form(case, prior, density):
-    layer = build(case, prior=prior)
+    layer = replace(case, layer=replace(case.layer, prior=prior))
     values = {k: abs(v) for k, v in case.coefficients("mu").items() if "lmbda" not in k}
     data = case.arguments(3)
     sites = trace(layer, "mu", *data, values=values)
@@ -356,6 +374,8 @@ def test_any_prior_goes_on_any_form(case, prior, density):
     }
     for name, value in values.items():
         found = sites[name]["fn"].log_prob(value)
+        if name.removeprefix("mu.") in case.own_priors:
+            continue
         assert_allclose(found, density.logpdf(value).sum(), rtol=1e-9)
 
 

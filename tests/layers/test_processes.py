@@ -29,8 +29,9 @@ def apart(z, length):
 KERNELS = {
     "rbf": lambda r: np.exp(-0.5 * r**2),
     "matern32": lambda r: (1.0 + np.sqrt(3.0) * r) * np.exp(-np.sqrt(3.0) * r),
-    "matern52": lambda r: (1.0 + np.sqrt(5.0) * r + 5.0 * r**2 / 3.0)
-    * np.exp(-np.sqrt(5.0) * r),
+    "matern52": lambda r: (
+        (1.0 + np.sqrt(5.0) * r + 5.0 * r**2 / 3.0) * np.exp(-np.sqrt(5.0) * r)
+    ),
 }
 
 
@@ -58,7 +59,7 @@ def test_the_covariance_is_the_kernels(kernel, length):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_two_columns_have_length_scales_of_their_own(kernel):
-    layer = HSGPLayer(kernel=kernel, num_basis=40, boundary=3.5)
+    layer = HSGPLayer(kernel=kernel, num_basis=60, boundary=3.5)
     middle = (XX.min(axis=0) + XX.max(axis=0)) / 2
     z = (XX - middle) / (np.ptp(XX, axis=0) / 2)
     length = np.array([0.8, 0.5])
@@ -115,11 +116,12 @@ def test_lengths_that_depend_on_traced_numbers_need_sizes():
 
 def test_slopes_are_finite_for_very_long_length_scales():
     with jax.enable_x64(False):
-        box = learn(lambda x: HSGPLayer()("g", x), {"x": X})
+        x = X.astype(np.float32)
+        box = learn(lambda x: HSGPLayer()("g", x), {"x": x})
 
         def total(length):
             layer = remembering(HSGPLayer(), box)
-            return run(layer, "g", X, values={"g.length": length}).sum()
+            return run(layer, "g", x, values={"g.length": length}).sum()
 
         slope = jax.grad(total)(jnp.array([30.0], jnp.float32))
     assert np.isfinite(slope).all()
@@ -161,10 +163,6 @@ def test_new_rows_are_placed_in_the_training_box():
     ],
 )
 def test_processes_that_cannot_be_meant_raise(build, message):
-    if "length_dist" in message or "negative" in message:
-        build = lambda: HSGPLayer(  # noqa: E731
-            length_dist=dist.Normal, length_kwargs={"loc": 0.0, "scale": 1.0}
-        )
     with pytest.raises(ValueError, match=message):
         build()
 
@@ -184,7 +182,7 @@ def test_processes_that_cannot_be_meant_raise(build, message):
 )
 def test_data_that_make_no_process_raise(layer, x, message):
     with refused(ValueError, message):
-        run(layer, "g", x)
+        learn(lambda x: layer("g", x), {"x": x})
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ class HSGPLayer(AdaptiveForm):
     by hand, they are checked against it, and a warning says what they cannot carry.
 
     Shapes: `x` (n, d) or (n,) gives (n, u); the sites are `{name}.length` (d,),
-    `{name}.lmbda` (u,) and `{name}.theta` (m, u) for m functions in all.
+    `{name}.lmbda` (u,) and `{name}.theta` (b, u) for b functions in all.
     Units: $\ell$ is in half ranges of the training column, without units for "periodic";
     $\lambda$, the process's standard deviation, and $\theta$ are in units of the predictor.
     Raises: ValueError for a training column that is constant, for rows outside of the

@@ -83,9 +83,9 @@ class SplineLayer(CurveForm):
 
     Range, knots and directions are learned from the training rows once.
 
-    Shapes: `x` and `by` (n,) or (n, 1) give (n, u); the sites are `{name}.beta` (1, u),
-    `{name}.lmbda` (u,) and `{name}.theta` (num_basis - 2, u), or (num_basis - 1, u) if
-    cyclic, where `{name}.beta` is left out.
+    Shapes: `x` and `by` (n,) or (n, 1) give (n, u); the sites are `{name}.lmbda` (u,),
+    `{name}.theta` (k, u) and `{name}.beta` (1, u), where k is `num_basis` - 2. If cyclic
+    k is `num_basis` - 1, and `{name}.beta` is left out.
     Units: $\lambda^2$ is the departure's expected variance over the training rows, and
     $\beta$ the change of $f$ for one standard deviation of `x`, both with `by` for each
     unit of it; `linear_prior` is $\beta$'s, `prior` that of $\lambda$ and $\theta$.
@@ -139,8 +139,8 @@ class FactorSplineLayer(CurveForm, GroupForm):
     the prior at this draw's scales, "zero" none.
 
     Shapes: `x` (n,) or (n, 1) and integer `codes` (n,) or (n, 1) give (n, 1); the sites
-    are `{name}.lmbda1` (q,), `{name}.theta1` (c, q), `{name}.lmbda2` () and
-    `{name}.theta2` (c, num_basis - q), where q is 2, or 1 if cyclic.
+    are `{name}.lmbda1` (2,), `{name}.theta1` (c, 2), `{name}.lmbda2` () and
+    `{name}.theta2` (c, k), where k is `num_basis` - 2. If cyclic, 1 is for 2 in each.
     Units: $\lambda^1$ are the categories' standard deviations of level and of slope (for
     one standard deviation of `x`); $(\lambda^2)^2$ is the departures' expected variance.
     Raises: as SplineLayer for `x`, as EmbeddingLayer for `codes`.
@@ -182,9 +182,9 @@ class TensorSplineLayer(AdaptiveForm):
 
     `num_basis` and `cyclic` (a period, or None) are one for all margins or one for each.
 
-    Shapes: `x` (n, d) gives (n, u); the sites are `{name}.lmbda` (u,), `{name}.ratio`
-    (d - 1,), `{name}.theta` (p, u) and `{name}.beta` (q, u). For d columns without
-    periods q is $2^d - 1$, and p + q is the product of the `num_basis` less one.
+    Shapes: `x` (n, d) gives (n, u); the sites are `{name}.ratio` (e,) for the e columns
+    after the first, `{name}.lmbda` (u,), `{name}.theta` (p, u) and `{name}.beta` (q, u).
+    Without periods q is $2^d - 1$; p + q is the product of the `num_basis` less one.
     Units: at equal scales $\lambda^2$ is the expected variance, over the training rows,
     of all but the products of lines; $\beta$ is in units of the predictor.
     Raises: ValueError for fewer than two columns, and as SplineLayer for each of them.
@@ -225,7 +225,8 @@ class TensorSplineLayer(AdaptiveForm):
             )
         ]
         index = tensor_index(margins, [part.shape[1] for part in parts])
-        null = (index < [margin.num_null for margin in margins]).all(axis=1)
+        num_null = np.array([[margin.num_null for margin in margins]])
+        null: np.ndarray = np.all(index < num_null, axis=1)
         centred = tensor(parts) - jnp.asarray(learned["centre"], columns.dtype)[None, :]
         theta = self.surface(name, learned["rough"][:, ~null], learned["size"])
         output = product(affine, centred[:, ~null], theta)
@@ -258,7 +259,9 @@ class TensorSplineLayer(AdaptiveForm):
         )
         first = jnp.ones((*ratio.shape[:-1], 1), ratio.dtype)
         weight = jnp.concatenate([first, ratio**-2], axis=-1)
-        precision = jnp.einsum("...d,dp->...p", weight, jnp.asarray(rough, weight.dtype))
+        precision = jnp.einsum(
+            "...d,dp->...p", weight, jnp.asarray(rough, weight.dtype)
+        )
         theta = self.coefficients(name, (rough.shape[1], self.units), "theta")
         return theta / (jnp.sqrt(precision) * float(size))[..., None]
 
@@ -290,7 +293,9 @@ def require_period(where: str, period: Any) -> None:
     """Raise unless the period is missing or a positive number."""
     if period is None:
         return
-    number = isinstance(period, int | float | np.number) and not isinstance(period, bool)
+    number = isinstance(period, int | float | np.number) and not isinstance(
+        period, bool
+    )
     if not number or not 0 < period < np.inf:
         raise ValueError(
             f"{where}: `cyclic` is {period!r}, but it is the period, a positive number in "
