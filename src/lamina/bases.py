@@ -224,7 +224,7 @@ def differences(knots: np.ndarray, degree: int, cyclic: bool) -> np.ndarray:
     slopes between the $\xi_i$ where the B-splines stand, times their mean distance.
 
     Shapes: gives (k - 2, k), or (k, k) if cyclic.
-    Source: Eilers and Marx (1996), eq. 8; Li and Cao (2022), General P-splines for
+    Source: Eilers and Marx (1996), section 3; Li and Cao (2022), General P-splines for
     Non-uniform B-splines, for uneven knots.
     """
     if cyclic:
@@ -336,7 +336,7 @@ def periodic_scales(length: Float[Array, " 1"], m: int) -> Float[Array, " k"]:
 
     Shapes: `length` (1,) gives (2 m - 1,), in the order of `fourier`.
     Source: Solin and Särkkä (2014), Explicit Link Between Periodic Covariance Functions
-    and State Space Models, eq. 27; Abramowitz and Stegun (1964), 9.6.26.
+    and State Space Models, section 3; Abramowitz and Stegun (1964), 9.6.26.
     """
     a = 1.0 / jnp.square(length[0])
 

@@ -185,6 +185,28 @@ def test_data_that_make_no_process_raise(layer, x, message):
         learn(lambda x: layer("g", x), {"x": x})
 
 
+def model(x, y=None):
+    return gaussian_link(InterceptLayer()("a") + HSGPLayer()("g", x), y, scale=0.1)
+
+
+def test_fits_keep_the_box_for_their_predictions():
+    data = {"x": X, "y": np.sin(X / 3.0)}
+    posterior = fit(model, data, method="map")
+    whole = posterior.predict({"x": X}, kind="mean").mean
+    assert_allclose(whole, data["y"], atol=0.1)
+    one = posterior.predict({"x": X[5:6]}, kind="mean").mean
+    assert_allclose(one, whole[5:6], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="outside of the box"):
+        posterior.predict({"x": np.array([1e3])})
+
+
+def test_minibatches_use_the_training_box():
+    data = {"x": X, "y": np.sin(X / 3.0)}
+    posterior = fit(model, data, method="vi", batch_size=20, num_steps=4000)
+    found = posterior.predict({"x": X}, kind="mean").mean
+    assert_allclose(found, data["y"], atol=0.15)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
@@ -197,8 +219,8 @@ def test_data_that_make_no_process_raise(layer, x, message):
 )
 def test_a_sine_is_recovered(layer):
     rng = np.random.default_rng(5)
-    x = np.sort(rng.uniform(0.0, 4.0 * np.pi, size=150))
-    y = 1.0 + np.sin(x) + 0.2 * rng.normal(size=150)
+    x = np.sort(rng.uniform(0.0, 4.0 * np.pi, size=100))
+    y = 1.0 + np.sin(x) + 0.2 * rng.normal(size=100)
 
     def model(x, y=None):
         return gaussian_link(InterceptLayer()("a") + layer("g", x), y)
@@ -207,8 +229,8 @@ def test_a_sine_is_recovered(layer):
         model,
         {"x": x, "y": y},
         method="mcmc",
-        num_warmup=400,
-        num_samples=300,
+        num_warmup=200,
+        num_samples=200,
         num_chains=1,
     )
     grid = np.linspace(0.5, 12.0, 40)

@@ -372,7 +372,7 @@ def test_minibatches_use_the_training_knots():
     assert_allclose(found, np.sin(1.5 * X) + 0.3 * X, atol=0.15)
 
 
-SAMPLED = {"method": "mcmc", "num_warmup": 300, "num_samples": 300, "num_chains": 1}
+SAMPLED = {"method": "mcmc", "num_warmup": 200, "num_samples": 200, "num_chains": 1}
 
 
 @pytest.mark.slow
@@ -390,7 +390,7 @@ def test_a_sine_is_recovered(cyclic):
     grid = np.linspace(0.5, 12.0, 40)
     found = posterior.predict({"x": grid}, kind="mean")
     assert_allclose(found.mean, 1.0 + np.sin(grid), atol=0.2)
-    inside = np.abs(1.0 + np.sin(grid) - found.mean) / found.std < 2.5
+    inside = np.abs(1.0 + np.sin(grid) - found.mean) / found.sd < 2.5
     assert inside.mean() > 0.9
     assert_allclose(posterior.draws["sigma"].mean(), 0.2, atol=0.04)
 
@@ -398,15 +398,15 @@ def test_a_sine_is_recovered(cyclic):
 @pytest.mark.slow
 def test_curves_by_category_and_by_a_column_are_recovered():
     rng = np.random.default_rng(6)
-    x = rng.uniform(-2.0, 2.0, size=600)
-    codes = rng.integers(0, 4, size=600)
-    w = rng.normal(size=600)
+    x = rng.uniform(-2.0, 2.0, size=300)
+    codes = rng.integers(0, 4, size=300)
+    w = rng.normal(size=300)
     level, bend = np.array([-1.0, 0.0, 0.5, 2.0]), np.array([0.5, -0.5, 1.0, 0.0])
 
     def truth(x, codes, w):
         return level[codes] + bend[codes] * x**2 + w * np.cos(x)
 
-    y = truth(x, codes, w) + 0.2 * rng.normal(size=600)
+    y = truth(x, codes, w) + 0.2 * rng.normal(size=300)
 
     def varying(x, codes, w, y=None):
         mu = FactorSplineLayer(num_basis=8, num_categories=4)("f", x, codes)
@@ -458,7 +458,8 @@ def test_mcycle_has_a_smooth_mean_and_a_smooth_scale(data_folder):
     posterior = fit(crash, {"x": time, "y": y}, **SAMPLED)
     grid = {"x": np.array([8.0, 21.0, 32.0, 50.0])}
     mean = posterior.predict(grid, kind="mean").mean * 50.0
-    assert_allclose(mean, [0.0, -113.0, 30.0, 0.0], atol=[4.0, 15.0, 15.0, 15.0])
-    noise = posterior.predict(grid).std * 50.0
+    away = np.abs(mean - [0.0, -113.0, 30.0, 0.0])
+    assert np.all(away < [4.0, 15.0, 15.0, 15.0]), mean
+    noise = posterior.predict(grid).sd * 50.0
     assert noise[0] < 5.0
     assert np.all(noise[1:3] > 12.0)

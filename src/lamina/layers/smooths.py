@@ -144,8 +144,8 @@ class FactorSplineLayer(CurveForm, GroupForm):
     Units: $\lambda^1$ are the categories' standard deviations of level and of slope (for
     one standard deviation of `x`); $(\lambda^2)^2$ is the departures' expected variance.
     Raises: as SplineLayer for `x`, as EmbeddingLayer for `codes`.
-    Source: Wood (2017), Generalized Additive Models, section 7.7.4; Pedersen and others
-    (2019), Hierarchical generalized additive models in ecology, model GS.
+    Source: Pedersen and others (2019), Hierarchical generalized additive models in
+    ecology, model S, and with that SplineLayer model GS.
     """
 
     def __call__(
@@ -189,7 +189,7 @@ class TensorSplineLayer(AdaptiveForm):
     of all but the products of lines; $\beta$ is in units of the predictor.
     Raises: ValueError for fewer than two columns, and as SplineLayer for each of them.
     Source: Wood (2017), Generalized Additive Models, section 5.6.2; Currie, Durban and
-    Eilers (2006), Generalized linear array models, section 4.
+    Eilers (2006), Generalized linear array models.
     """
 
     units: int = 1
