@@ -17,7 +17,7 @@ SOURCE = Path(lamina.__file__).parent
 FLOORS = [
     {"_typing"},
     {"_checks", "_keys", "bases", "products", "effects"},
-    {"priors", "handlers"},
+    {"priors", "handlers", "margins"},
     {"layers", "links", "infer"},
     {"data", "summary"},
     {"prediction"},
@@ -107,6 +107,12 @@ def test_no_imports_run_in_a_circle():
 def test_products_know_no_numpyro():
     found = {name.split(".")[0] for name in imports(MODULES["lamina.products"])}
     assert found <= {"jax", "lamina", "typing", "__future__"}
+
+
+@pytest.mark.parametrize("module", ["bases", "margins"])
+def test_bases_know_no_numpyro(module):
+    found = {name.split(".")[0] for name in imports(MODULES[f"lamina.{module}"])}
+    assert not found & {"numpyro", "optax"}
 
 
 def test_inference_knows_no_layers_and_layers_no_inference():

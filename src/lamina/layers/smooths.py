@@ -12,10 +12,11 @@ from numpyro.distributions import Distribution, LogNormal
 from lamina import effects
 from lamina._checks import as_array, as_columns, positive_size
 from lamina._typing import Array, Prior, show
-from lamina.bases import Margin, learn_tensor, row_by_row, tensor, tensor_index
+from lamina.bases import row_by_row, tensor
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm, each, one_each
 from lamina.layers.groups import GroupForm
+from lamina.margins import Margin, learn_tensor, tensor_index
 from lamina.priors import Fixed, sample_shaped
 from lamina.products import affine
 
