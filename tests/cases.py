@@ -2,21 +2,41 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import combinations
+from itertools import product as cartesian
 from typing import Any
 
 import numpy as np
 from scipy import stats
+from scipy.interpolate import BSpline
 
 from lamina import layers
+from lamina.handlers import learn, remembering
 
-SIZES = {"d": 3, "e": 2, "u": 2, "l": 2, "c": 4, "s": 3, "m": 3, "h": 4, "k": 4}
+SIZES = {
+    "d": 3,
+    "e": 2,
+    "u": 2,
+    "l": 2,
+    "c": 4,
+    "s": 3,
+    "m": 3,
+    "h": 4,
+    "k": 4,
+    "p": 117,
+    "q": 7,
+    "b": 216,
+}
 AREAS = np.array([[0, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 1], [0, 0, 1, 0]])
+LONG = {"loc": 0.0, "scale": 0.001}  # length scales that few functions carry
 
 
 def columns(letter):
-    return lambda rng, n: rng.normal(size=(n, SIZES[letter]))
+    width = SIZES.get(letter, 1)
+    return lambda rng, n: rng.normal(size=(n, width))
 
 
 def codes(rng, n):
@@ -46,9 +66,11 @@ class Case:
     free: dict[str, str] = field(default_factory=dict)
     """the shapes of sites that have another one where nothing constrains them"""
     own_priors: dict[str, Callable[..., np.ndarray]] = field(default_factory=dict)
-    """log densities of the sites that are no coefficients"""
+    """log densities of the sites that are no coefficients of the layer's prior"""
     own_prior: bool = False
     """whether its prior is its own, so that its constructor is not the common one"""
+    trained: bool = False
+    """whether the layer learns from training rows, which are 40 others here"""
 
     @property
     def cls(self):
@@ -61,7 +83,15 @@ class Case:
 
     def __call__(self, name, *data):
         """Call the layer on its data and sizes."""
-        return self.layer(name, *data, **self.sizes)
+        with self.taught(name):
+            return self.layer(name, *data, **self.sizes)
+
+    def taught(self, name):
+        """A context in which the layer of this name knows what its training rows teach."""
+        if not self.trained:
+            return nullcontext()
+        known = memory(self.cls.__name__)
+        return remembering(values={f"{name}.{k}": v for k, v in known.items()})
 
     def shape(self, letters, n):
         """A shape in letters, such as "(d, u)", in numbers."""
@@ -99,12 +129,14 @@ class Case:
     def expected(self, name, data, coefficients):
         """The formula in NumPy."""
         values = {k.removeprefix(f"{name}."): v for k, v in coefficients.items()}
+        if self.trained:
+            (values["learned"],) = memory(self.cls.__name__).values()
         return self.formula(*data, **values)
 
 
 def value_of(site, shape, rng):
     """A value that the support of the site allows."""
-    if re.search(r"\.(lmbda\d?|tau|slab)$", site):
+    if re.search(r"\.(lmbda\d?|tau|slab|length|ratio)$", site):
         return rng.uniform(0.5, 2.0, size=shape)
     if site.endswith((".r2", ".alpha")) or (site.endswith(".phi") and not shape):
         return rng.uniform(0.1, 0.9, size=shape)
@@ -115,6 +147,15 @@ def value_of(site, shape, rng):
     if site.endswith(".corr"):
         return np.linalg.cholesky(np.corrcoef(rng.normal(size=(shape[0], 20))))
     return rng.normal(size=shape)
+
+
+@cache
+def memory(which):
+    """What 40 training rows teach a layer, by names without the layer's own."""
+    case = CASES[which]
+    rows = {f"x{i}": data for i, data in enumerate(case.arguments(40, seed=9))}
+    known = learn(lambda **data: case.layer("mu", *data.values(), **case.sizes), rows)
+    return {k.removeprefix("mu."): v for k, v in known.items()}
 
 
 def linear(x, beta, lmbda=None):
@@ -155,7 +196,7 @@ def membership(codes, weights, lmbda, theta):
     return np.array([sum(w * theta[c] for c, w in zip(*p, strict=True)) for p in pairs])
 
 
-def autoregression(codes, lmbda, alpha, z):
+def neighbours(codes, lmbda, alpha, z):
     """The covariance is that of the precision D - alpha W, by its own square root."""
     degrees = AREAS.sum(axis=1)
     omega, vectors = np.linalg.eigh(AREAS / np.sqrt(np.outer(degrees, degrees)))
@@ -221,6 +262,59 @@ def rising(codes, lmbda, beta, zeta):
 
 
 PERIOD = 6.5
+
+
+def spline_columns(x, learned):
+    """Cubic splines by SciPy, with tangents outside of the training rows' range."""
+    start, width = learned["range"]
+    z = (x[:, 0] - start) / width
+    splines = BSpline(learned["knots"], learned["transform"], 3)
+    inside = np.clip(z, 0.0, 1.0)
+    return splines(inside) + (z - inside)[:, None] * splines.derivative()(inside)
+
+
+def curve(x, beta, lmbda, theta, learned):
+    return spline_columns(x, learned)[:, 1:] @ np.vstack([beta, theta])
+
+
+def curves(x, codes, lmbda1, theta1, lmbda2, theta2, learned):
+    columns = spline_columns(x, learned)
+    own = np.hstack([theta1, theta2])[codes]
+    return np.array([[a @ b] for a, b in zip(columns, own, strict=True)])
+
+
+def surface(x, ratio, lmbda, theta, beta, learned):
+    margins = [
+        spline_columns(x[:, [j]], one) for j, one in enumerate(learned["margins"])
+    ]
+    rows = []
+    for parts in zip(*margins, strict=True):
+        plain, bent = [], []
+        for p, places in enumerate(cartesian(*(range(len(part)) for part in parts))):
+            value = np.prod([part[i] for part, i in zip(parts, places, strict=True)])
+            value -= learned["centre"][p]
+            if max(places) > 1:
+                weights = learned["rough"][:, p] / np.r_[1.0, ratio] ** 2
+                bent.append(value / np.sqrt(weights.sum()) / learned["size"])
+            elif p:
+                plain.append(value)
+        rows.append(np.array(plain) @ beta + np.array(bent) @ theta)
+    return np.array(rows)
+
+
+def process(x, length, lmbda, theta, learned):
+    """Squared exponential in three columns, 6 functions each, on a box of 3.25."""
+    z = (x - learned["middle"]) / learned["half"]
+    rows = np.zeros((len(x), theta.shape[1]))
+    for order, weight in zip(cartesian(range(1, 7), repeat=3), theta, strict=True):
+        w = np.pi * np.array(order) / 6.5
+        phi = np.prod(np.sin(w * (z + 3.25)) / np.sqrt(3.25), axis=1)
+        density = np.prod(np.sqrt(2.0 * np.pi) * length)
+        density *= np.exp(-0.5 * np.sum((w * length) ** 2))
+        rows += np.sqrt(density) * phi[:, None] * weight
+    return rows
+
+
 U, C, M, L = (SIZES[letter] for letter in "ucml")
 
 CASES = {
@@ -411,6 +505,58 @@ CASES = {
                 "zeta": lambda zeta: stats.dirichlet.logpdf(zeta.T, np.ones(C - 1))
             },
             free={"zeta": "(u, 2)"},
+        ),
+        Case(
+            layers.SplineLayer(units=U, num_basis=6),
+            (columns("1"),),
+            {},
+            {"lmbda": "(u,)", "theta": "(k, u)", "beta": "(1, u)"},
+            "(n, u)",
+            curve,
+            own_priors={"beta": stats.norm.logpdf},
+            trained=True,
+        ),
+        Case(
+            layers.FactorSplineLayer(num_basis=6),
+            (columns("1"), codes),
+            {"num_categories": C},
+            {
+                "lmbda1": "(2,)",
+                "theta1": "(c, 2)",
+                "lmbda2": "()",
+                "theta2": "(c, k)",
+            },
+            "(n, 1)",
+            curves,
+            trained=True,
+        ),
+        Case(
+            layers.TensorSplineLayer(units=U, num_basis=5),
+            (columns("d"),),
+            {},
+            {
+                "ratio": "(e,)",
+                "lmbda": "(u,)",
+                "theta": "(p, u)",
+                "beta": "(q, u)",
+            },
+            "(n, u)",
+            surface,
+            own_priors={
+                "beta": stats.norm.logpdf,
+                "ratio": stats.lognorm(1.0).logpdf,
+            },
+            trained=True,
+        ),
+        Case(
+            layers.HSGPLayer(units=U, num_basis=6, boundary=3.25, length_kwargs=LONG),
+            (columns("d"),),
+            {},
+            {"length": "(d,)", "lmbda": "(u,)", "theta": "(b, u)"},
+            "(n, u)",
+            process,
+            own_priors={"length": stats.lognorm(0.001).logpdf},
+            trained=True,
         ),
     ]
 }

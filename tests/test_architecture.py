@@ -16,9 +16,9 @@ SOURCE = Path(lamina.__file__).parent
 # A place imports places of lower floors, and itself; `__init__` is the face.
 FLOORS = [
     {"_typing"},
-    {"_checks", "_keys", "products", "effects"},
+    {"_checks", "_keys", "bases", "products", "effects"},
     {"processes", "brownian"},
-    {"priors", "handlers", "sparse"},
+    {"priors", "handlers", "margins", "sparse"},
     {"dependence"},
     {"layers", "links", "infer"},
     {"data", "summary"},
@@ -112,6 +112,12 @@ def test_no_imports_run_in_a_circle():
 def test_products_know_no_numpyro(module):
     found = {name.split(".")[0] for name in imports(MODULES[module])}
     assert found <= {"jax", "lamina", "collections", "typing", "__future__"}
+
+
+@pytest.mark.parametrize("module", ["bases", "margins"])
+def test_bases_know_no_numpyro(module):
+    found = {name.split(".")[0] for name in imports(MODULES[f"lamina.{module}"])}
+    assert not found & {"numpyro", "optax"}
 
 
 def test_inference_knows_no_layers_and_layers_no_inference():

@@ -83,16 +83,27 @@ PUBLISHED = {
     "AR1Layer": (WITHOUT_UNITS, ["name", "x", "num_categories", "embedding_dim"]),
     "SeasonalLayer": (ADAPTIVE, ["name", "x", "periods", "harmonics"]),
     "MonotonicLayer": (ADAPTIVE, ["name", "x", "num_categories"]),
+    "SplineLayer": (ADAPTIVE, ["name", "x", "by"]),
+    "FactorSplineLayer": (ADAPTIVE, ["name", "x", "codes", "num_categories"]),
+    "TensorSplineLayer": (ADAPTIVE, ["name", "x"]),
+    "HSGPLayer": (ADAPTIVE, ["name", "x"]),
 }
 COUNTS = {"low_rank_dim", "num_categories", "embedding_dim", "harmonics"}
 SIZE_ARGUMENTS = COUNTS | {"periods"}
+CURVE = {"num_basis", "degree", "cyclic"}
+BOX = {"kernel", "num_basis", "boundary", "period", "length_dist", "length_kwargs"}
 FURTHER = {
     "GroupedAdaptiveLayer": {"groups"},
     "RandomWalkLayer": {"order", "num_groups"},
     "AR1Layer": {"rho_dist", "rho_kwargs", "num_groups"},
     "MonotonicLayer": {"concentration"},
     "RandomSlopesLayer": {"intercept", "correlated"},
+    "SplineLayer": CURVE | {"knots", "linear_prior"},
+    "FactorSplineLayer": CURVE | {"knots"},
+    "TensorSplineLayer": CURVE | {"linear_prior"},
+    "HSGPLayer": BOX,
 }
+OPTIONAL = {"by", "weights"}
 
 
 def takes(case, argument):
@@ -127,7 +138,7 @@ def test_calls_have_the_published_names_and_order(published):
     ordered = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert [p.name for p in ordered] == ["self", *expected]
     optional = {p.name for p in ordered if p.default is None}
-    assert optional - {"weights"} == set(case.sizes)
+    assert optional - OPTIONAL == set(case.sizes)
     further = [p for p in parameters if p not in ordered]
     assert all(p.kind is p.KEYWORD_ONLY and p.default is None for p in further)
 
@@ -283,11 +294,12 @@ def test_sizes_may_be_given_at_either_level(case):
     data, values = case.arguments(3), case.coefficients("mu")
     expected = case.expected("mu", data, values)
     given = replace(case.layer, **case.sizes)
-    by_name = {k: run(given, "mu", *data, values=values) for k in ("constructor",)}
-    by_name["positions"] = run(
-        case.layer, "mu", *data, *case.sizes.values(), values=values
-    )
-    by_name["both"] = run(given, "mu", *data, **case.sizes, values=values)
+    with case.taught("mu"):
+        by_name = {k: run(given, "mu", *data, values=values) for k in ("constructor",)}
+        by_name["positions"] = run(
+            case.layer, "mu", *data, *case.sizes.values(), values=values
+        )
+        by_name["both"] = run(given, "mu", *data, **case.sizes, values=values)
     for found in by_name.values():
         assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
@@ -399,7 +411,7 @@ def half_cauchy(name, shape, coefficient="beta", *, suffix="", scale_shape=None)
 def test_any_prior_goes_on_any_form(case, prior, density):
     if case.own_prior:
         return
-    layer = build(case, prior=prior)
+    layer = replace(case, layer=replace(case.layer, prior=prior))
     rng = np.random.default_rng(1)
     values = {k: abs(rng.normal(size=v)) for k, v in case.tensor_shapes("mu").items()}
     data = case.arguments(3)

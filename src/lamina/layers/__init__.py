@@ -22,9 +22,11 @@ from lamina.layers.linear import (
     SpikeAndSlabLayer,
 )
 from lamina.layers.monotonic import MonotonicLayer
+from lamina.layers.processes import HSGPLayer
 from lamina.layers.seasons import SeasonalLayer
 from lamina.layers.sequences import AR1Layer, RandomWalkLayer
 from lamina.layers.slopes import RandomSlopesLayer
+from lamina.layers.smooths import FactorSplineLayer, SplineLayer, TensorSplineLayer
 
 __all__ = [
     "AR1Layer",
@@ -34,8 +36,10 @@ __all__ = [
     "CARLayer",
     "EmbeddingLayer",
     "FMLayer",
+    "FactorSplineLayer",
     "FixedPriorLayer",
     "GroupedAdaptiveLayer",
+    "HSGPLayer",
     "HorseshoeLayer",
     "InteractionLayer",
     "InterceptLayer",
@@ -48,4 +52,6 @@ __all__ = [
     "RandomWalkLayer",
     "SeasonalLayer",
     "SpikeAndSlabLayer",
+    "SplineLayer",
+    "TensorSplineLayer",
 ]
