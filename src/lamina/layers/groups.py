@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from numpyro.primitives import Messenger
 
 from lamina import effects
 from lamina._checks import as_codes, concrete
-from lamina._typing import Array
+from lamina._typing import Array, Shape
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.products import lookup
@@ -23,49 +24,67 @@ Unseen = Literal["draw", "zero", "error"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class GroupForm(AdaptiveForm):
-    """A table with one row for each category, shared by all group layers."""
+class TableForm(AdaptiveForm):
+    """Tables with one row for each category, and a policy for unseen ones."""
 
-    units: int = 1
     _: KW_ONLY
-    num_categories: int | None = None
     unseen: Unseen = "draw"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.units != 1:
-            raise ValueError(
-                f"{type(self).__name__}: `units` is {self.units}, but a table has "
-                "`embedding_dim` outputs instead: use EmbeddingLayer with "
-                f"embedding_dim={self.units}."
-            )
         if self.unseen not in ("draw", "zero", "error"):
             raise ValueError(
                 f"{type(self).__name__}: `unseen` is {self.unseen!r}; it is 'draw' (a "
                 "fresh draw from the prior), 'zero' or 'error'."
             )
 
-    def rows_of_table(self, name: str, x: Any, c: int, m: int) -> Array:
-        """The table's row for each code; unseen levels as the policy says."""
-        asked = effects.prediction()
-        allowed = asked is not None and self.unseen != "error"
-        codes = as_codes(self.label(name), x, c, unseen=allowed)
+    def allows_unseen(self) -> bool:
+        """Whether codes may be negative here."""
+        return effects.prediction() is not None and self.unseen != "error"
+
+    def table_rows(
+        self,
+        name: str,
+        x: Any,
+        shape: tuple[int, int],
+        *,
+        suffix: str = "",
+        scale_shape: Shape = (),
+        where: str | None = None,
+    ) -> Array:
+        """The row for each code of a table of this shape (c, m), unseen levels too.
+
+        The table is the site `{name}.theta{suffix}`; `where` is what errors call it.
+        """
+        asked, allowed = effects.prediction(), self.allows_unseen()
+        codes = as_codes(where or self.label(name), x, shape[0], unseen=allowed)
         self.outside_rows(name, codes.shape[0])
+
+        def sample(rows: int) -> Array:
+            return self.coefficients(
+                name,
+                (rows, shape[1]),
+                "theta",
+                suffix=suffix,
+                scale_shape=scale_shape,
+            )
+
         with RememberSites() as sites:
-            table = self.coefficients(name, (c, m), "theta", scale_shape=())
+            table = sample(shape[0])
         output = product(lookup, codes, table)
         if asked is None or not allowed or none_negative(x):
-            return term(name, output)
+            return output
         if self.unseen == "zero":
             fresh = jnp.zeros_like(output)
         else:
-            fresh = self.unseen_rows(asked.key, name, table, sites, codes)
-        return term(name, jnp.where((codes < 0)[:, None], fresh, output))
+            fresh = self.unseen_rows(asked.key, name, sample, table, sites, codes)
+        return jnp.where((codes < 0)[:, None], fresh, output)
 
     def unseen_rows(
         self,
         key: Array | None,
         name: str,
+        sample: Callable[[int], Array],
         table: Array,
         sites: RememberSites,
         codes: Array,
@@ -83,7 +102,7 @@ class GroupForm(AdaptiveForm):
                 "is no key to draw them with. Run the model under "
                 "numpyro.handlers.seed, give `predicting` a key, or set unseen='zero'."
             )
-        *replicates, c, m = table.shape
+        *replicates, c, _ = table.shape
         key = jax.random.fold_in(key, zlib.crc32(sites.outer_name.encode()))
         rows = 2 if c == 1 else 1  # another number of levels, so that shapes tell
 
@@ -96,8 +115,7 @@ class GroupForm(AdaptiveForm):
             fresh = handlers.seed(rng_seed=jax.random.fold_in(key, code))
             known = handlers.substitute(substitute_fn=shared)
             with handlers.block(), fresh, known:
-                again = self.coefficients(name, (rows, m), "theta", scale_shape=())
-            return again[0]
+                return sample(rows)[0]
 
         draw = jax.vmap(one_level, (None, None, 0))
         index = jnp.maximum(-codes, 0).astype(jnp.uint32)
@@ -112,6 +130,28 @@ class GroupForm(AdaptiveForm):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(many))
         fresh = jax.vmap(draw, (0, 0, None))(keys, values, index)
         return jnp.reshape(fresh, (*replicates, *fresh.shape[1:]))
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class GroupForm(TableForm):
+    """One table of one term, shared by all group layers."""
+
+    units: int = 1
+    _: KW_ONLY
+    num_categories: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.units != 1:
+            raise ValueError(
+                f"{type(self).__name__}: `units` is {self.units}, but a table has "
+                "`embedding_dim` outputs instead: use EmbeddingLayer with "
+                f"embedding_dim={self.units}."
+            )
+
+    def rows_of_table(self, name: str, x: Any, c: int, m: int) -> Array:
+        """The finished term: the table's row for each code."""
+        return term(name, self.table_rows(name, x, (c, m)))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
