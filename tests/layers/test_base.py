@@ -359,7 +359,7 @@ def half_cauchy(name, shape, coefficient="beta", *, suffix="", scale_shape=None)
     ],
 )
 def test_any_prior_goes_on_any_form(case, prior, density):
-    layer = build(case, prior=prior)
+    layer = replace(case.layer, **case.sizes, prior=prior)
     values = {k: abs(v) for k, v in case.coefficients("mu").items() if "lmbda" not in k}
     data = case.arguments(3)
     sites = trace(layer, "mu", *data, values=values)

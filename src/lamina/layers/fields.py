@@ -38,8 +38,10 @@ class FieldFMLayer(TableForm):
     c + 1, and so on: give more rows when predicting.
 
     At $\theta = 0$ the gradient is zero: start elsewhere, as every method here does by
-    itself. The signs and the order of coordinates are arbitrary, so chains differ in
-    them: compare predictions, not single $\theta$.
+    itself. The signs and the order of coordinates are arbitrary, and chains differ in
+    them, so compare predictions and not single $\theta$. A mean-field guide tends to shrink
+    coordinates to nothing that a sampler would keep; features of the levels, or known
+    scales (`prior=Fixed(...)`), keep more of them.
 
     Shapes: integer `x` (n, k) with a column for each field gives (n, u). For the k-th
     field, of c levels, the sites are `{name}.lmbda{k}` (lu,) and `{name}.theta{k}` (c, lu),

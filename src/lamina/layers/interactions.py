@@ -84,7 +84,8 @@ class FM3Layer(FactorizationForm):
     Main effects and the start are as in FMLayer; of the l coordinates the order alone is
     arbitrary here.
 
-    Shapes: as FMLayer.
+    Shapes: `x` (n, d) gives (n, u); the sites are `{name}.lmbda` (u,) and
+    `{name}.theta` (d, l, u), and those of main effects as in FMLayer.
     Units: $\theta$ is in $\sqrt[3]{f}/x$; standardise `x`: one scale then suits all, and
     no column drowns the digits of the others.
     Raises: ValueError if `x` has fewer than three columns, TypeError without

@@ -146,8 +146,8 @@ class AttentionLayer(FixedForm):
     are Normal(0, 1), over the root of what they are summed over; `prior=` gives another.
 
     The coordinates of tokens, heads and hidden units can be exchanged without any change
-    of $f$: compare predictions, not single weights. At zero weights most gradients are
-    zero: start elsewhere, as every method here does by itself. For a few columns and
+    of $f$, so compare predictions and not single weights. At zero weights most gradients
+    are zero; every method here starts elsewhere by itself. For a few columns and
     rows a smooth or an FMLayer says more; this layer pays with many.
 
     Shapes: `x` (n, d) gives (n, u). With m = `embedding_dim` and h = `hidden` (default
