@@ -9,6 +9,7 @@ from itertools import combinations
 from itertools import product as cartesian
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 from scipy.interpolate import BSpline
@@ -21,10 +22,12 @@ SIZES = {
     "e": 2,
     "u": 2,
     "l": 2,
+    "lu": 4,
     "c": 4,
     "s": 3,
-    "m": 3,
+    "m": 4,
     "h": 4,
+    "2h": 8,
     "k": 4,
     "p": 117,
     "q": 7,
@@ -95,9 +98,13 @@ class Case:
 
     def shape(self, letters, n):
         """A shape in letters, such as "(d, u)", in numbers."""
-        axes = letters.strip("()").replace(",", " ").split()
         known = {**SIZES, "n": n}
-        return tuple(known[axis] if axis in known else int(axis) for axis in axes)
+
+        def size(axis):
+            parts = axis.split(" + ")
+            return sum(known[p] if p in known else int(p) for p in parts)
+
+        return tuple(size(axis.strip()) for axis in letters[1:-1].split(",") if axis)
 
     def site_shapes(self, name, n=1):
         """site -> its shape in numbers."""
@@ -115,7 +122,7 @@ class Case:
     def tensor_shapes(self, name):
         """The coefficients themselves, under any prior -> their shape in numbers."""
         known = {**self.sites, **self.derived}
-        names = [k for k in known if re.fullmatch(r"(beta|theta)\d?", k)]
+        names = [k for k in known if re.fullmatch(r"(.*\.)?(beta|theta)\d?", k)]
         return {f"{name}.{k}": self.shape(known[k], 1) for k in names}
 
     def coefficients(self, name, seed=1):
@@ -222,6 +229,75 @@ def second_order(x, lmbda, theta):
     return sum(pairs)
 
 
+def third_order(x, lmbda, theta):
+    triples = [
+        (x[:, i] * x[:, j] * x[:, k])[:, None]
+        * (theta[i] * theta[j] * theta[k]).sum(axis=0)
+        for i, j, k in combinations(range(x.shape[1]), 3)
+    ]
+    return sum(triples)
+
+
+def fields(codes, theta1, theta2, **others):
+    """Two fields; coordinates of a table's rows are in the order l, u."""
+    main1, main2 = others["main.theta1"], others["main.theta2"]
+    found = []
+    for a, b in codes:
+        v, w = theta1[a].reshape(L, U), theta2[b].reshape(L, U)
+        found.append(main1[a] + main2[b] + (v * w).sum(axis=0))
+    return np.array(found)
+
+
+def perceptron(x, beta1, beta2):
+    """One hidden layer of sines: mean 0, mean square (1 - exp(-2)) / 2."""
+    found, size = [], np.sqrt(0.5 * (1.0 - np.exp(-2.0)))
+    for row in x:
+        inputs = np.append(row, 1.0) / np.sqrt(len(row) + 1)
+        hidden = np.sin(inputs @ beta1) / size
+        found.append(np.append(hidden, 1.0) / np.sqrt(len(hidden) + 1) @ beta2)
+    return np.array(found)
+
+
+def normed(token):
+    return (token - token.mean()) / np.sqrt(token.var() + 1e-5)
+
+
+def attention(x, heads=2, **weights):
+    """One block, one row, one head and one token at a time."""
+    w = {name.replace(".beta", ""): value for name, value in weights.items()}
+    m = w["slope"].shape[1]
+    size = m // heads
+    found = []
+    for row in x:
+        tokens = [w["token"][0]]
+        for j, value in enumerate(row):
+            tokens.append((value * w["slope"][j] + w["token"][j + 1]) / np.sqrt(2.0))
+        q, k, v = (
+            [token @ w[part] / np.sqrt(m) for token in tokens]
+            for part in ("query1", "key1", "value1")
+        )
+        after = []
+        for s, token in enumerate(tokens):
+            joined = np.zeros(m)
+            for head in range(heads):
+                part = slice(head * size, (head + 1) * size)
+                score = np.array([q[s][part] @ other[part] for other in k])
+                share = np.exp(score / np.sqrt(size))
+                share /= share.sum()
+                joined[part] = sum(
+                    p * other[part] for p, other in zip(share, v, strict=True)
+                )
+            after.append(token + joined @ w["mix1"] / np.sqrt(m))
+        first = after[0]
+        both = np.append(normed(first), 1.0) / np.sqrt(m + 1) @ w["gate1"]
+        a, b = np.split(both, 2)
+        gated = np.sqrt(2.0) * a * np.maximum(b, 0.0)
+        first = first + np.append(gated, 1.0) / np.sqrt(len(gated) + 1) @ w["back1"]
+        last = np.sqrt(2.0) * np.maximum(normed(first), 0.0)
+        found.append(np.append(last, 1.0) / np.sqrt(m + 1) @ w["head"])
+    return np.array(found)
+
+
 def low_rank(x, z, lmbda1, theta1, lmbda2, theta2):
     units = range(theta1.shape[2])
     weights = [theta1[:, :, u] @ theta2[:, :, u].T for u in units]
@@ -315,7 +391,7 @@ def process(x, length, lmbda, theta, learned):
     return rows
 
 
-U, C, M, L = (SIZES[letter] for letter in "ucml")
+U, C, M, L, H = (SIZES[letter] for letter in "ucmlh")
 
 CASES = {
     case.cls.__name__: case
@@ -447,6 +523,57 @@ CASES = {
             {"lmbda": "(u,)", "theta": "(d, l, u)"},
             "(n, u)",
             second_order,
+        ),
+        Case(
+            layers.FM3Layer(units=U),
+            (columns("d"),),
+            {"low_rank_dim": L},
+            {"lmbda": "(u,)", "theta": "(d, l, u)"},
+            "(n, u)",
+            third_order,
+        ),
+        Case(
+            layers.FieldFMLayer(units=U),
+            (two_codes,),
+            {"field_sizes": (C, C), "low_rank_dim": L},
+            {
+                "main.lmbda1": "(u,)",
+                "main.theta1": "(c, u)",
+                "lmbda1": "(lu,)",
+                "theta1": "(c, lu)",
+                "main.lmbda2": "(u,)",
+                "main.theta2": "(c, u)",
+                "lmbda2": "(lu,)",
+                "theta2": "(c, lu)",
+            },
+            "(n, u)",
+            fields,
+        ),
+        Case(
+            layers.MLPLayer(hidden=(H,), activation=jnp.sin, units=U),
+            (columns("d"),),
+            {},
+            {"beta1": "(d + 1, h)", "beta2": "(h + 1, u)"},
+            "(n, u)",
+            perceptron,
+        ),
+        Case(
+            layers.AttentionLayer(embedding_dim=M, hidden=H, units=U),
+            (columns("d"),),
+            {},
+            {
+                "slope.beta": "(d, m)",
+                "token.beta": "(d + 1, m)",
+                "query.beta1": "(m, m)",
+                "key.beta1": "(m, m)",
+                "value.beta1": "(m, m)",
+                "mix.beta1": "(m, m)",
+                "gate.beta1": "(m + 1, 2h)",
+                "back.beta1": "(h + 1, m)",
+                "head.beta": "(m + 1, u)",
+            },
+            "(n, u)",
+            attention,
         ),
         Case(
             layers.LowRankInteractionLayer(units=U),

@@ -16,7 +16,7 @@ SOURCE = Path(lamina.__file__).parent
 # A place imports places of lower floors, and itself; `__init__` is the face.
 FLOORS = [
     {"_typing"},
-    {"_checks", "_keys", "bases", "products", "effects"},
+    {"_checks", "_keys", "attention", "bases", "products", "effects"},
     {"processes", "brownian"},
     {"priors", "handlers", "margins", "sparse"},
     {"dependence"},

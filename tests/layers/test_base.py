@@ -97,6 +97,7 @@ FURTHER = {
     "RandomWalkLayer": {"order", "num_groups"},
     "AR1Layer": {"rho_dist", "rho_kwargs", "num_groups"},
     "MonotonicLayer": {"concentration"},
+    "FMLayer": {"main_effects"},
     "RandomSlopesLayer": {"intercept", "correlated"},
     "SplineLayer": CURVE | {"knots", "linear_prior"},
     "FactorSplineLayer": CURVE | {"knots"},
@@ -160,7 +161,8 @@ def test_sites_are_those_of_the_docstring(case, n):
     assert found == {**sampled, **case.derived_shapes("mu")}
     words = " ".join(inspect.getdoc(case.cls).split())
     for site, letters in {**case.sites, **case.derived}.items():
-        assert f"`{{name}}.{site}` {letters}" in words
+        numbered = re.sub(r"\d+$", "{k}", site)  # the k-th of several alike
+        assert any(f"`{{name}}.{s}` {letters}" in words for s in (site, numbered))
     assert case.output in words
 
 
@@ -189,7 +191,7 @@ def test_scales_are_half_normal_and_coefficients_normal_around_zero(name):
             expected = stats.halfnorm.logpdf(value)
         else:
             suffix = site[-1] if site[-1].isdigit() else ""
-            lmbda = values.get(f"mu.lmbda{suffix}", 1.0)
+            lmbda = values.get(f"{site.rpartition('.')[0]}.lmbda{suffix}", 1.0)
             expected = stats.norm.logpdf(value, 0.0, lmbda)
         found = log_prob(case, site, "mu", *data, values=values)
         assert_allclose(found, expected.sum(), rtol=1e-10)
@@ -306,8 +308,10 @@ def test_sizes_may_be_given_at_either_level(case):
 
 def test_sizes_given_twice_differently_raise(case):
     for size, value in case.sizes.items():
-        given = replace(case.layer, **{size: value + 1})
-        with pytest.raises(ValueError, match=f"`{size}` is {value + 1} in the constr"):
+        other = value + (value[:1] if isinstance(value, tuple) else 1)
+        given = replace(case.layer, **{size: other})
+        message = re.escape(f"`{size}` is {other} in the constructor")
+        with pytest.raises(ValueError, match=message):
             run(given, "mu", *case.arguments(3), **case.sizes)
 
 
@@ -535,5 +539,5 @@ def test_layers_may_be_built_and_called_while_jax_traces():
 
 
 def test_sizes_table_covers_every_letter():
-    letters = set("".join(" ".join(c.sites.values()) for c in CASES.values()))
-    assert letters & set("abcdefghijklmopqrstuvwxyz") == set(SIZES)
+    shapes = " ".join(" ".join(c.sites.values()) for c in CASES.values())
+    assert set(re.findall(r"\d*[a-z]+", shapes)) - {"n"} == set(SIZES)

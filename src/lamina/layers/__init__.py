@@ -2,12 +2,14 @@
 
 from lamina.layers._base import BLayer
 from lamina.layers.areas import BYM2Layer, CARLayer
+from lamina.layers.fields import FieldFMLayer
 from lamina.layers.groups import (
     EmbeddingLayer,
     MultiMembershipLayer,
     RandomEffectsLayer,
 )
 from lamina.layers.interactions import (
+    FM3Layer,
     FMLayer,
     InteractionLayer,
     LowRankInteractionLayer,
@@ -22,6 +24,7 @@ from lamina.layers.linear import (
     SpikeAndSlabLayer,
 )
 from lamina.layers.monotonic import MonotonicLayer
+from lamina.layers.networks import AttentionLayer, MLPLayer
 from lamina.layers.processes import HSGPLayer
 from lamina.layers.seasons import SeasonalLayer
 from lamina.layers.sequences import AR1Layer, RandomWalkLayer
@@ -31,12 +34,15 @@ from lamina.layers.smooths import FactorSplineLayer, SplineLayer, TensorSplineLa
 __all__ = [
     "AR1Layer",
     "AdaptiveLayer",
+    "AttentionLayer",
     "BLayer",
     "BYM2Layer",
     "CARLayer",
     "EmbeddingLayer",
+    "FM3Layer",
     "FMLayer",
     "FactorSplineLayer",
+    "FieldFMLayer",
     "FixedPriorLayer",
     "GroupedAdaptiveLayer",
     "HSGPLayer",
@@ -44,6 +50,7 @@ __all__ = [
     "InteractionLayer",
     "InterceptLayer",
     "LowRankInteractionLayer",
+    "MLPLayer",
     "MonotonicLayer",
     "MultiMembershipLayer",
     "R2D2Layer",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from numpyro import handlers
 
 from lamina._typing import Array
-from lamina.layers.groups import RememberSites
+from lamina.layers._levels import RememberSites
 
 Values = Mapping[str, Array]
 

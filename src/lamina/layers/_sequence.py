@@ -24,7 +24,7 @@ from lamina.layers._fresh import (
     over_replicates,
     sampled_again,
 )
-from lamina.layers.groups import RememberSites, Unseen
+from lamina.layers._levels import RememberSites, Unseen
 from lamina.processes import Process, State, at_group, going_on
 from lamina.products import lookup
 

@@ -15,8 +15,8 @@ from lamina._typing import Array
 from lamina.brownian import CELLS, between, cell_of, ends_of_cells
 from lamina.effects import term
 from lamina.layers._fresh import key_of, over_replicates
+from lamina.layers._levels import RememberSites
 from lamina.layers._sequence import BEFORE, Draw, SequenceForm, standing
-from lamina.layers.groups import RememberSites
 from lamina.processes import Walk
 
 APART = 8
