@@ -3,6 +3,7 @@
 from lamina.layers._base import BLayer
 from lamina.layers.areas import BYM2Layer, CARLayer
 from lamina.layers.fields import FieldFMLayer
+from lamina.layers.gaussian_processes import HSGPLayer
 from lamina.layers.groups import (
     EmbeddingLayer,
     MultiMembershipLayer,
@@ -25,7 +26,6 @@ from lamina.layers.linear import (
 )
 from lamina.layers.monotonic import MonotonicLayer
 from lamina.layers.networks import AttentionLayer, MLPLayer
-from lamina.layers.processes import HSGPLayer
 from lamina.layers.seasons import SeasonalLayer
 from lamina.layers.sequences import AR1Layer, RandomWalkLayer
 from lamina.layers.slopes import RandomSlopesLayer

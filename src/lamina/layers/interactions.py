@@ -30,7 +30,8 @@ class FactorizationForm(AdaptiveForm):
     def __call__(self, name: str, x: Any, low_rank_dim: int | None = None) -> Array:
         cls = type(self)
         x = self.columns(name, x, sparse=cls.sparse_kernel is not None)
-        kernel, linear = cls.kernel, affine
+        kernel: Callable[[Any, Array], Array] = cls.kernel
+        linear: Callable[[Any, Array], Array] = affine
         if cls.sparse_kernel is not None and is_sparse(x):
             kernel, linear = cls.sparse_kernel, sparse_affine
         if x.shape[1] < self.order:
