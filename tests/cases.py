@@ -502,7 +502,7 @@ CASES = {
             {},
             {"lmbda": "()", "alpha": "()", "z": "(c, 1)"},
             "(n, 1)",
-            autoregression,
+            neighbours,
             derived={"theta": "(c, 1)"},
             own_prior=True,
         ),

@@ -108,8 +108,14 @@ OPTIONAL = {"by", "weights"}
 
 
 def takes(case, argument):
-    """Whether the constructor of a case's layer has an argument of this name."""
-    return argument in inspect.signature(case.cls).parameters
+    """Whether a case's layer has this argument, and uses it in its default form."""
+    known = inspect.signature(case.cls).parameters
+    return argument in known and not case.own_prior
+
+
+def own(case, site):
+    """Whether a site has a prior of its own, whatever that of the coefficients."""
+    return site.removeprefix("mu.") in case.own_priors
 
 
 @pytest.fixture(params=PUBLISHED)
@@ -417,7 +423,9 @@ def test_any_prior_goes_on_any_form(case, prior, density):
         return
     layer = replace(case, layer=replace(case.layer, prior=prior))
     rng = np.random.default_rng(1)
-    values = {k: abs(rng.normal(size=v)) for k, v in case.tensor_shapes("mu").items()}
+    given = {k: v for k, v in case.coefficients("mu").items() if own(case, k)}
+    tensors = case.tensor_shapes("mu").items()
+    values = {k: abs(rng.normal(size=v)) for k, v in tensors} | given
     data = case.arguments(3)
     sites = trace(layer, "mu", *data, values=values)
     assert {k: np.shape(v["value"]) for k, v in sites.items()} == {
