@@ -123,6 +123,8 @@ def comparable(value: Any) -> Any:
         if array.ndim == 0:
             return array.item()
         return (array.shape, str(array.dtype), array.tobytes())
+    if isinstance(value, Mapping):
+        return FrozenDict(value)  # which compares its entries by this function
     if isinstance(value, list | tuple):
         return (type(value), *(comparable(item) for item in value))
     return value

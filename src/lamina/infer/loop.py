@@ -15,7 +15,6 @@ from numpyro.infer.svi import SVIState
 
 from lamina._checks import positive_size
 from lamina._typing import Array
-from lamina.handlers.memory import learn, remembering
 from lamina.handlers.preflight import require_scored_once
 from lamina.handlers.rows import num_rows_of
 from lamina.handlers.separable import require_separate_rows
@@ -64,7 +63,7 @@ class MinibatchLoop:
         if chunk_steps is not None:
             positive_size("minibatches", "chunk_steps", chunk_steps)
         _refuse_reserved({**rows, **(constants or {})})
-        rows = {name: _row_array(name, value) for name, value in rows.items()}
+        rows = {name: row_array(name, value) for name, value in rows.items()}
         self.num_rows = num_rows_of(rows)
         if self.num_rows == 0:
             raise ValueError("the data have no rows, so there is nothing to fit.")
@@ -76,8 +75,6 @@ class MinibatchLoop:
         self.user_svi = svi
         arrays, others = arrays_apart(constants or {})
         self._arrays, self._others = arrays, others
-        fixed = {**(constants or {}), **svi.static_kwargs}
-        self.memory = remembering(values=learn(svi.model, {**rows, **fixed}))
         self._rows = (
             {k: jnp.asarray(v) for k, v in rows.items()}
             if self.full
@@ -87,25 +84,22 @@ class MinibatchLoop:
 
     def init(self, key: Array, **options: Any) -> SVIState:
         """The first state, made from one batch."""
-        data = {**self._batch(), **self._constants()}
-        with self.memory:
-            return self.user_svi.init(key, **data, **options)
+        return self.user_svi.init(key, **self._batch(), **self._constants(), **options)
 
     def advance(self, state: SVIState, steps: int) -> tuple[SVIState, np.ndarray]:
         """`steps` further steps: the new state and their losses."""
         first, done, losses = int(state.optim_state[0]), 0, []
-        with self.memory:  # compiling traces the model
-            if self._chunk is None:
-                self._chunk, self._ahead = self._compile(state)
-            while done < steps:
-                take = min(self.chunk_steps, steps - done)
-                begin, starts = self._starts(first + done, take)
-                end = np.int32(begin + take)
-                state, found = self._chunk(
-                    state, self._rows, self._arrays, starts, begin, end
-                )
-                losses.append((found, begin, end))
-                done += take
+        if self._chunk is None:
+            self._chunk, self._ahead = self._compile(state)
+        while done < steps:
+            take = min(self.chunk_steps, steps - done)
+            begin, starts = self._starts(first + done, take)
+            end = np.int32(begin + take)
+            state, found = self._chunk(
+                state, self._rows, self._arrays, starts, begin, end
+            )
+            losses.append((found, begin, end))
+            done += take
         # read once all chunks are under way
         new = np.concatenate([np.asarray(some)[a:b] for some, a, b in losses])
         _require_finite(new, first)
@@ -253,7 +247,8 @@ def _require_finite(losses: np.ndarray, first_step: int) -> None:
         )
 
 
-def _row_array(name: str, value: Any) -> Any:
+def row_array(name: str, value: Any) -> Any:
+    """The numbers of a data argument, as an array with an entry for each row."""
     array = value if isinstance(value, jax.Array) else np.asarray(value)
     if array.ndim == 0:
         raise ValueError(

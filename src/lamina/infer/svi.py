@@ -17,7 +17,8 @@ from numpyro.primitives import Messenger
 from lamina._checks import positive_size
 from lamina._keys import as_int, as_key
 from lamina._typing import Seed
-from lamina.infer.loop import MinibatchLoop
+from lamina.handlers.memory import learn, remembering
+from lamina.infer.loop import MinibatchLoop, row_array
 from lamina.infer.plateau import Plateau
 from lamina.infer.progress import progress
 
@@ -66,9 +67,10 @@ def svi_run_batched(
         )
     key = as_key(rng_key)
     init_key, order_key = random.split(key)
+    rows = {k: row_array(k, v) for k, v in data.items()}
     loop = MinibatchLoop(
         svi,
-        data,
+        rows,
         constants=constants,
         batch_size=batch_size,
         seed=as_int(order_key),
@@ -76,11 +78,14 @@ def svi_run_batched(
     )
     steps = _length(num_steps, num_epochs, loop.order.batches)
     state = init_state
+    fixed = {**(constants or {}), **svi.static_kwargs}
+    memory = remembering(values=learn(svi.model, {**rows, **fixed}))
     if state is None or svi.constrain_fn is None:
-        start = loop.init(init_key)  # readies the guide too, where a run goes on
+        with memory:
+            start = loop.init(init_key)  # readies the guide too, where a run goes on
         state = start if init_state is None else init_state
     done, losses = 0, [np.empty(0, np.float32)]
-    with progress(steps, progress_bar) as bar:
+    with memory, progress(steps, progress_bar) as bar:
         try:
             while done < steps:
                 later, new = loop.advance(state, min(loop.grid, steps - done))

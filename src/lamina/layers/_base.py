@@ -9,7 +9,6 @@ from typing import Any, Self
 
 from numpyro.distributions import Distribution, HalfNormal, Normal
 
-from lamina import effects
 from lamina._checks import (
     as_columns,
     as_sparse,
@@ -18,6 +17,7 @@ from lamina._checks import (
     positive_size,
 )
 from lamina._typing import Array, Family, Prior, Shape, Value, show
+from lamina.effects import plates
 from lamina.priors import LOC, STANDARD, UNIT_SCALE, Adaptive, Fixed
 
 DISTRIBUTIONS = ("lmbda_dist", "coef_dist", "coef_kwargs", "lmbda_kwargs", "groups")
@@ -124,7 +124,7 @@ class BLayer(Value):
 
     def outside_rows(self, name: str, num_rows: int) -> None:
         """Raise inside a plate over rows: it would draw coefficients for each row."""
-        for frame in effects.plates():
+        for frame in plates():
             if frame.dim == -1 and frame.size == num_rows:
                 raise ValueError(
                     f"{self.label(name)}: called inside plate {frame.name!r}, which "

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from lamina import effects
 from lamina._checks import as_codes, concrete
 from lamina._typing import Array, show
-from lamina.effects import product, term
+from lamina.effects import prediction, product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.products import lookup
 
@@ -47,7 +46,7 @@ class GroupForm(AdaptiveForm):
 
     def rows_of_table(self, name: str, x: Any, c: int, m: int) -> Array:
         """The table's row for each code; unseen levels as the policy says."""
-        asked = effects.prediction()
+        asked = prediction()
         allowed = asked is not None and self.unseen != "error"
         codes = as_codes(self.label(name), x, c, unseen=allowed)
         self.outside_rows(name, codes.shape[0])

@@ -15,7 +15,7 @@ from jax.scipy.special import gammaln
 from numpyro.distributions import Distribution, constraints
 
 from lamina._typing import Array, Shape
-from lamina.links.families import Family
+from lamina.links.families import LogMeanFamily
 from lamina.links.outcome import Options, Outcome
 from lamina.links.parameters import CONCENTRATION, PROBABILITY, Parameter
 from lamina.links.special import (
@@ -205,13 +205,9 @@ class LogPoisson(dist.Poisson):
         return log1mexp_of_exp(self.log_rate)
 
 
-class LogNegativeBinomial(Family):
+class LogNegativeBinomial(LogMeanFamily):
     """The negative binomial by the log of its mean, and its concentration."""
 
-    arg_constraints = {  # noqa: RUF012
-        "log_mean": constraints.real,
-        "concentration": constraints.positive,
-    }
     support = constraints.nonnegative_integer
 
     @property
@@ -230,10 +226,6 @@ class LogNegativeBinomial(Family):
         shape = (*sample_shape, *self.batch_shape)
         rates = jax.random.loggamma(rate_key, self.concentration, shape)
         return LogPoisson(rates + self.log_odds).sample(count_key)
-
-    @property
-    def mean(self) -> Array:
-        return jnp.exp(self.log_mean)
 
     @property
     def variance(self) -> Array:

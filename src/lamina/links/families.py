@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from numpyro.distributions import Distribution
+from numpyro.distributions import Distribution, constraints
 
 from lamina._typing import Array
 
@@ -21,6 +21,19 @@ class Family(Distribution):
         for name, value in zip(self.arg_constraints, parameters, strict=True):
             setattr(self, name, jnp.broadcast_to(jnp.asarray(value), shape))
         super().__init__(shape, validate_args=validate_args)
+
+
+class LogMeanFamily(Family):
+    """A family by the log of its mean, and its concentration."""
+
+    arg_constraints = {  # noqa: RUF012
+        "log_mean": constraints.real,
+        "concentration": constraints.positive,
+    }
+
+    @property
+    def mean(self) -> Array:
+        return jnp.exp(self.log_mean)
 
 
 def at_least_tiny(x: Array) -> Array:

@@ -13,9 +13,10 @@ from numpyro import handlers
 from numpyro.distributions import Distribution
 from numpyro.primitives import Messenger
 
-from lamina import effects
 from lamina._checks import as_jax, concrete, require_support, where_bad
 from lamina._typing import Array, Shape
+from lamina.effects import outcome as announce_outcome
+from lamina.effects import plates, prediction
 from lamina.links.parameters import Parameter, like
 from lamina.links.restricted import restrict
 
@@ -188,7 +189,7 @@ def observe(
     if y is not None:
         require_support(name, fn, y)
         y = as_jax(y)
-    effects.outcome(name, eta, fn, mean)
+    announce_outcome(name, eta, fn, mean)
     if weights is None:
         return numpyro.sample(name, fn, obs=y)
     with row_scale(jnp.broadcast_to(weights, fn.batch_shape)):
@@ -197,7 +198,7 @@ def observe(
 
 def require_plates_fit(name: str, shape: Shape) -> None:
     """Raise where a plate would repeat the outcome along an axis that is not its own."""
-    for frame in effects.plates():
+    for frame in plates():
         if len(shape) < -frame.dim or shape[frame.dim] != frame.size:
             raise ValueError(
                 f"outcome {name!r}: it has shape {shape}, but plate {frame.name!r} has "
@@ -260,7 +261,7 @@ def as_categories(eta: Any, y: Any, name: str = "obs") -> Array:
 def over_rows(eta: Array, shape: Shape | None, flat: bool) -> Array:
     """A predictor of one row, such as an intercept's, for every row of the outcome."""
     if shape is None:
-        asked = effects.prediction()
+        asked = prediction()
         rows = asked.num_rows if asked is not None else None
     else:
         rows = shape[-1] if flat else shape[-2] if len(shape) == eta.ndim else None

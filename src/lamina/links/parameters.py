@@ -19,9 +19,9 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.distributions import Distribution
 
-from lamina import effects
 from lamina._checks import allows, concrete, where_bad
 from lamina._typing import Array, Shape, show
+from lamina.effects import plates
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def learned(
 
 def require_outside_plates(site: str) -> None:
     """Raise where a plate would draw a parameter of all rows anew for each entry."""
-    inside = [frame.name for frame in effects.plates()]
+    inside = [frame.name for frame in plates()]
     if inside:
         raise ValueError(
             f"`{site}`: it is learned inside the plates {inside}, which would draw it "

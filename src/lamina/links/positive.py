@@ -15,7 +15,7 @@ from jax.scipy.special import gammaln, log_ndtr
 from numpyro.distributions import Distribution, constraints
 
 from lamina._typing import Array, Shape
-from lamina.links.families import Family, at_least_tiny
+from lamina.links.families import Family, LogMeanFamily, at_least_tiny
 from lamina.links.outcome import Options, Outcome
 from lamina.links.parameters import CONCENTRATION, SCALE
 from lamina.links.special import (
@@ -149,13 +149,9 @@ def exponential_link(
     return weibull_link(eta, y, name=name, concentration=1.0, **options)
 
 
-class MeanGamma(Family):
+class MeanGamma(LogMeanFamily):
     """The gamma by the log of its mean, and its concentration."""
 
-    arg_constraints = {  # noqa: RUF012
-        "log_mean": constraints.real,
-        "concentration": constraints.positive,
-    }
     support = constraints.positive
 
     def log_prob(self, value: Array) -> Array:
@@ -173,21 +169,13 @@ class MeanGamma(Family):
         return at_least_tiny(jnp.exp(drawn - jnp.log(a) + self.log_mean))
 
     @property
-    def mean(self) -> Array:
-        return jnp.exp(self.log_mean)
-
-    @property
     def variance(self) -> Array:
         return jnp.exp(2.0 * self.log_mean) / self.concentration
 
 
-class InverseGaussian(Family):
+class InverseGaussian(LogMeanFamily):
     """The inverse Gaussian by the log of its mean, and its shape."""
 
-    arg_constraints = {  # noqa: RUF012
-        "log_mean": constraints.real,
-        "concentration": constraints.positive,
-    }
     support = constraints.positive
 
     def log_prob(self, value: Array) -> Array:
@@ -206,10 +194,6 @@ class InverseGaussian(Family):
         root = 2.0 / (2.0 + ratio + jnp.sqrt(ratio * (ratio + 4.0)))
         small = jax.random.uniform(root_key, shape) <= 1.0 / (1.0 + root)
         return at_least_tiny(mean * jnp.where(small, root, 1.0 / root))
-
-    @property
-    def mean(self) -> Array:
-        return jnp.exp(self.log_mean)
 
     @property
     def variance(self) -> Array:

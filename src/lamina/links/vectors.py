@@ -12,15 +12,15 @@ import numpyro.distributions as dist
 from jax.scipy.special import gammaln
 from numpyro.distributions import Distribution, constraints
 
-from lamina._checks import as_jax, concrete, where_bad
+from lamina._checks import as_jax, concrete
 from lamina._typing import Array, Shape
+from lamina.links.binary import known_trials
 from lamina.links.families import at_least_tiny
 from lamina.links.outcome import Options, Outcome
 from lamina.links.parameters import (
     CONCENTRATION,
     SCALE,
     learned,
-    like,
     parameter,
     require_outside_plates,
 )
@@ -152,18 +152,9 @@ def dirichlet_multinomial_link(
                 "where the outcome is drawn. Give the number of trials of each row."
             )
         trials = np.sum(y, -1) if concrete(y) is not None else jnp.sum(y, -1)
-    known = concrete(trials)
-    if known is not None:
-        good = np.isfinite(known) & (known >= 0) & (known == np.round(known))
-        if not np.all(good):
-            raise ValueError(
-                f"outcome {name!r}: `trials` has {where_bad(~good)}, that are no "
-                "counts. Give the number of trials of each row."
-            )
-    total = like(f"{name}: trials", as_jax(trials).astype(int), outcome.entries)
+    total = known_trials(outcome, trials)
     phi = outcome.parameter(CONCENTRATION, concentration, log_concentration)
     phi = jnp.broadcast_to(phi, outcome.entries.shape)
-    total = jnp.broadcast_to(total, outcome.entries.shape)
     return outcome.observe(DirichletMultinomial(outcome.eta, phi, total))
 
 

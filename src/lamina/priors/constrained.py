@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 from numpyro.distributions import HalfNormal, ZeroSumNormal
 
-from lamina._typing import Array, Family, Prior, Shape, Value, show
+from lamina._typing import Array, Family, Prior, Shape, show
 from lamina.priors.families import (
     UNIT_SCALE,
+    PriorForm,
+    Sites,
+    learned_scale,
     require_scale,
-    sample_shaped,
-    scale_family,
     spread,
 )
 from lamina.priors.independent import Adaptive, Fixed
@@ -28,7 +29,7 @@ def positive() -> Adaptive:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Signed(Value):
+class Signed(PriorForm):
     r"""Coefficients of a known sign: $\beta_{du} = s_d\, b_{du}$ with $b_{du} > 0$.
 
     `sign` is 1 or -1 for all columns, or one of them for each; `prior` is that of the
@@ -52,8 +53,6 @@ class Signed(Value):
     sign: int | Sequence[int] | np.ndarray = 1
     prior: Prior | None = None
 
-    positive: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         super().__post_init__()
         signs = np.asarray(self.sign)
@@ -69,19 +68,10 @@ class Signed(Value):
 
     @property
     def joint(self) -> bool:
-        """Whether the coefficients depend on one another beyond what they share."""
         return getattr(self.prior, "joint", False)
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        site = f"{name}.{coefficient}{suffix}"
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
+        site = sites.own
         signs = np.asarray(self.sign)
         if signs.ndim:
             if len(signs) != shape[0]:
@@ -92,15 +82,13 @@ class Signed(Value):
                 )
             signs = signs.reshape(-1, *(1,) * (len(shape) - 1))
         prior = positive() if self.prior is None else self.prior
-        size = prior(
-            name, shape, f"{coefficient}_size", suffix=suffix, scale_shape=scale_shape
-        )
+        size = _part(prior, sites, shape, "size", shared)
         signs = np.broadcast_to(signs, np.shape(size))
         return numpyro.deterministic(site, size * signs.astype(size.dtype))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Ordered(Value):
+class Ordered(PriorForm):
     r"""Coefficients that increase from column to column, or decrease.
 
     $$\beta_{1u} = b_{1u}, \qquad \beta_{du} = \beta_{d-1,u} + \delta_{du}, \quad
@@ -126,46 +114,29 @@ class Ordered(Value):
     steps: Prior | None = None
     decreasing: bool = False
 
-    positive: ClassVar[bool] = False
-    joint: ClassVar[bool] = True
+    @property
+    def joint(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive("Ordered: `steps`", self.steps)
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        shared = shape[-1:] if scale_shape is None else scale_shape
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
         d, *rest = shape
-
-        def drawn(prior: Prior, many: int, part: str) -> Array:
-            return prior(
-                name,
-                (many, *rest),
-                f"{coefficient}_{part}",
-                suffix=suffix,
-                scale_shape=shared,
-            )
-
-        beta = drawn(Fixed() if self.start is None else self.start, 1, "start")
+        first = Fixed() if self.start is None else self.start
+        beta = _part(first, sites, (1, *rest), "start", shared)
         if d > 1:
             prior = positive() if self.steps is None else self.steps
-            steps = drawn(prior, d - 1, "steps")
+            steps = _part(prior, sites, (d - 1, *rest), "steps", shared)
             axis = beta.ndim - len(shape)
             steps = -steps if self.decreasing else steps
             beta = jnp.cumsum(jnp.concatenate([beta, steps], axis), axis)
-        return numpyro.deterministic(f"{name}.{coefficient}{suffix}", beta)
+        return numpyro.deterministic(sites.own, beta)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SumToZero(Value):
+class SumToZero(PriorForm):
     r"""Coefficients that sum to zero over the columns, with a learned scale.
 
     $$\beta_{\cdot u} = \lambda_u z_u, \qquad
@@ -191,24 +162,16 @@ class SumToZero(Value):
     lmbda_dist: Family = HalfNormal
     lmbda_kwargs: Mapping[str, Any] = UNIT_SCALE
 
-    positive: ClassVar[bool] = False
-    joint: ClassVar[bool] = True
+    @property
+    def joint(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_scale(self.lmbda_dist, self.lmbda_kwargs)
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        site = f"{name}.{coefficient}{suffix}"
-        shared = shape[-1:] if scale_shape is None else scale_shape
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
+        site = sites.own
         d, *rest = shape
         if d < 2 or not rest:
             raise ValueError(
@@ -216,12 +179,19 @@ class SumToZero(Value):
                 "to zero need at least two along their first axis, and units behind it: "
                 "one alone could only be zero. Use another prior for it."
             )
-        scales = scale_family(self.lmbda_dist, self.lmbda_kwargs)
-        lmbda = sample_shaped(f"{name}.lmbda{suffix}", scales, shared)
+        lmbda = learned_scale(sites, self.lmbda_dist, self.lmbda_kwargs, shared)
         contrasts = ZeroSumNormal(1.0, event_shape=(d,)).expand(tuple(rest))
         z = numpyro.sample(f"{site}_decentered", contrasts.to_event(len(rest)))
         z = jnp.moveaxis(z, -1, z.ndim - len(shape))
         return numpyro.deterministic(site, spread(lmbda, shared, shape) * z)
+
+
+def _part(prior: Prior, sites: Sites, shape: Shape, part: str, shared: Shape) -> Array:
+    """What another prior draws for a part of the coefficients."""
+    coefficient = f"{sites.coefficient}_{part}"
+    return prior(
+        sites.name, shape, coefficient, suffix=sites.suffix, scale_shape=shared
+    )
 
 
 def require_positive(where: str, prior: Any) -> None:

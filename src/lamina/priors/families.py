@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,11 +12,58 @@ import numpyro
 from numpyro.distributions import Delta, Distribution, Normal
 
 from lamina._checks import allows_negative, concrete
-from lamina._typing import Array, Family, FrozenDict, Shape, show
+from lamina._typing import Array, Family, FrozenDict, Shape, Value, show
 
 LOC = FrozenDict(loc=0.0)
 UNIT_SCALE = FrozenDict(scale=1.0)
 STANDARD = FrozenDict(loc=0.0, scale=1.0)
+
+
+class Sites(NamedTuple):
+    """The names of a prior's sites: its coefficients' and those of what makes them."""
+
+    name: str
+    coefficient: str
+    suffix: str
+
+    def of(self, part: str) -> str:
+        """The site of a part, such as a scale."""
+        return f"{self.name}.{part}{self.suffix}"
+
+    @property
+    def own(self) -> str:
+        """The site of the coefficients."""
+        return self.of(self.coefficient)
+
+
+class PriorForm(Value):
+    """A prior as a value: it says how to `draw`, and this how all are called."""
+
+    @property
+    def positive(self) -> bool:
+        """Whether no coefficient can be negative."""
+        return False
+
+    @property
+    def joint(self) -> bool:
+        """Whether the coefficients depend on one another beyond what they share."""
+        return False
+
+    def __call__(
+        self,
+        name: str,
+        shape: Shape,
+        coefficient: str = "beta",
+        *,
+        suffix: str = "",
+        scale_shape: Shape | None = None,
+    ) -> Array:
+        shared = shape[-1:] if scale_shape is None else scale_shape
+        return self.draw(Sites(name, coefficient, suffix), shape, shared)
+
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
+        """Coefficients of `shape`; what all share has the shape `shared`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it draws.")
 
 
 def family(
@@ -87,6 +134,13 @@ def scaled_family(
 def scale_family(fn: Family, kwargs: Mapping[str, Any]) -> Distribution:
     """The prior of a learned scale."""
     return family("lmbda_dist", fn, kwargs, UNIT_SCALE)
+
+
+def learned_scale(
+    sites: Sites, fn: Family, kwargs: Mapping[str, Any], shape: Shape
+) -> Array:
+    """Sample a learned scale, under the site `lmbda`."""
+    return sample_shaped(sites.of("lmbda"), scale_family(fn, kwargs), shape)
 
 
 def require_scale(fn: Family, kwargs: Mapping[str, Any]) -> None:

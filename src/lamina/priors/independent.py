@@ -12,15 +12,17 @@ import numpyro
 from numpyro.distributions import Distribution, HalfNormal, Normal
 
 from lamina._checks import allows_negative
-from lamina._typing import Array, Family, Shape, Value
+from lamina._typing import Array, Family, Shape
 from lamina.priors.families import (
     LOC,
     STANDARD,
     UNIT_SCALE,
+    PriorForm,
+    Sites,
     family,
+    learned_scale,
     require_scale,
     sample_shaped,
-    scale_family,
     scaled_family,
     spread,
 )
@@ -29,7 +31,7 @@ Groups: TypeAlias = Sequence[int] | np.ndarray | Literal["column"] | None
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Fixed(Value):
+class Fixed(PriorForm):
     r"""Independent coefficients from one known distribution: $\beta \sim F$.
 
     `coef_dist` is a distribution class with `coef_kwargs`, or a ready distribution.
@@ -50,28 +52,17 @@ class Fixed(Value):
 
     @property
     def positive(self) -> bool:
-        """Whether no coefficient can be negative."""
         return not allows_negative(self._coefficients())
 
     def _coefficients(self) -> Distribution:
         return family("coef_dist", self.coef_dist, self.coef_kwargs, STANDARD)
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        return sample_shaped(
-            f"{name}.{coefficient}{suffix}", self._coefficients(), shape
-        )
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
+        return sample_shaped(sites.own, self._coefficients(), shape)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Adaptive(Value):
+class Adaptive(PriorForm):
     r"""Coefficients around a centre, with learned scales that some of them share.
 
     $$\lambda_u \sim \text{HalfNormal}(1), \qquad
@@ -115,37 +106,25 @@ class Adaptive(Value):
 
     @property
     def positive(self) -> bool:
-        """Whether no coefficient can be negative."""
         return not allows_negative(self._coefficients(1.0))
 
     def _coefficients(self, lmbda: Any) -> Distribution:
         return scaled_family("coef_dist", self.coef_dist, self.coef_kwargs, LOC, lmbda)
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        shared = shape[-1:] if scale_shape is None else scale_shape
-        site = f"{name}.lmbda{suffix}"
-        scales = scale_family(self.lmbda_dist, self.lmbda_kwargs)
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
+        dist, kwargs = self.lmbda_dist, self.lmbda_kwargs
         if self.groups is None:
-            lmbda = spread(sample_shaped(site, scales, shared), shared, shape)
+            lmbda = spread(learned_scale(sites, dist, kwargs, shared), shared, shape)
         else:
+            site = sites.of("lmbda")
             groups = groups_of_columns(site, self.groups, shape, shared)
-            lmbda = sample_shaped(site, scales, (max(groups) + 1, *shared))
+            lmbda = learned_scale(sites, dist, kwargs, (max(groups) + 1, *shared))
             lmbda = jnp.take(lmbda, np.array(groups), axis=-1 - len(shared))
             between = (1,) * (len(shape) - 1 - len(shared))
             lead = jnp.shape(lmbda)[: jnp.ndim(lmbda) - 1 - len(shared)]
             columns = (*lead, shape[0], *between, *shared)
             lmbda = jnp.broadcast_to(jnp.reshape(lmbda, columns), (*lead, *shape))
-        return sample_shaped(
-            f"{name}.{coefficient}{suffix}", self._coefficients(lmbda), shape
-        )
+        return sample_shaped(sites.own, self._coefficients(lmbda), shape)
 
 
 def as_groups(groups: Any) -> tuple[int, ...] | str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +24,22 @@ from numpyro.distributions import (
     Logistic,
 )
 
-from lamina._typing import Array, Family, Shape, Value
+from lamina._typing import Array, Family, Shape
 from lamina.priors.families import (
     UNIT_SCALE,
+    PriorForm,
+    Sites,
+    learned_scale,
     noncentered,
     require_number,
     require_scale,
     sample_shaped,
-    scale_family,
     spread,
 )
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Horseshoe(Value):
+class Horseshoe(PriorForm):
     r"""The regularised horseshoe: most coefficients near zero, the others hardly shrunk.
 
     $$\beta_{du} = z_{du} \frac{c_u \tau_u \lambda_{du}}
@@ -67,8 +69,6 @@ class Horseshoe(Value):
     global_scale: Any = 0.01
     slab_scale: Any = 2.0
     slab_df: Any = 4.0
-
-    positive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -111,32 +111,21 @@ class Horseshoe(Value):
         odds = num_nonzero / (num_columns - num_nonzero)
         return cls(odds * noise / math.sqrt(num_rows), slab_scale, slab_df)
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        shared = shape[-1:] if scale_shape is None else scale_shape
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
         half = self.slab_df / 2.0
         slab_prior = InverseGamma(half, half * self.slab_scale**2)
-        tau = sample_shaped(
-            f"{name}.tau{suffix}", HalfCauchy(self.global_scale), shared
-        )
-        slab = sample_shaped(f"{name}.slab{suffix}", slab_prior, shared)
-        lmbda = sample_shaped(f"{name}.lmbda{suffix}", HalfCauchy(1.0), shape)
+        tau = sample_shaped(sites.of("tau"), HalfCauchy(self.global_scale), shared)
+        slab = sample_shaped(sites.of("slab"), slab_prior, shared)
+        lmbda = sample_shaped(sites.of("lmbda"), HalfCauchy(1.0), shape)
         wide = spread(tau, shared, shape) * lmbda
         widest = jnp.sqrt(spread(slab, shared, shape))
         # hypot, since a square would overflow where the half-Cauchys' tails reach
         scale = wide / jnp.hypot(1.0, wide / widest)
-        return noncentered(f"{name}.{coefficient}{suffix}", scale, shape)
+        return noncentered(sites.own, scale, shape)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class R2D2(Value):
+class R2D2(PriorForm):
     r"""A prior on $R^2$, whose explained variance the columns share out.
 
     $$\beta_{du} = \sigma\, z_{du} \sqrt{\phi_{ud} \frac{R_u^2}{1 - R_u^2}}, \qquad
@@ -171,8 +160,9 @@ class R2D2(Value):
     concentration: Any = 0.5
     noise: Any = 1.0
 
-    positive: ClassVar[bool] = False
-    joint: ClassVar[bool] = True
+    @property
+    def joint(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -180,27 +170,18 @@ class R2D2(Value):
         for name in ("precision", "concentration", "noise"):
             require_number(f"R2D2: `{name}`", getattr(self, name))
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        shared = shape[-1:] if scale_shape is None else scale_shape
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
         r2_prior = BetaProportion(self.mean_r2, self.precision)
-        r2 = sample_shaped(f"{name}.r2{suffix}", r2_prior, shared)
+        r2 = sample_shaped(sites.of("r2"), r2_prior, shared)
         unexplained = jnp.maximum(1.0 - r2, jnp.finfo(jnp.result_type(r2)).eps)
         variance = spread(r2 / unexplained, shared, shape)
         many = math.prod(shape[: len(shape) - len(shared)])
         if many > 1:
             shares = Dirichlet(jnp.full((*jnp.shape(r2), many), self.concentration))
-            phi = numpyro.sample(f"{name}.phi{suffix}", shares.to_event(len(shared)))
+            phi = numpyro.sample(sites.of("phi"), shares.to_event(len(shared)))
             variance = variance * shares_by_column(phi, shared, shape)
         scale = self.noise * jnp.sqrt(variance)
-        return noncentered(f"{name}.{coefficient}{suffix}", scale, shape)
+        return noncentered(sites.own, scale, shape)
 
 
 def shares_by_column(phi: Array, shared: Shape, shape: Shape) -> Array:
@@ -212,7 +193,7 @@ def shares_by_column(phi: Array, shared: Shape, shape: Shape) -> Array:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class SpikeAndSlab(Value):
+class SpikeAndSlab(PriorForm):
     r"""Spike and slab with a gate that is nearly, not quite, closed or open.
 
     $$\beta_{du} = w_{du}\, \lambda_u z_{du}, \qquad
@@ -252,29 +233,17 @@ class SpikeAndSlab(Value):
     lmbda_dist: Family = HalfNormal
     lmbda_kwargs: Mapping[str, Any] = UNIT_SCALE
 
-    positive: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         super().__post_init__()
         require_number("SpikeAndSlab: `inclusion`", self.inclusion, high=1.0)
         require_number("SpikeAndSlab: `temperature`", self.temperature)
         require_scale(self.lmbda_dist, self.lmbda_kwargs)
 
-    def __call__(
-        self,
-        name: str,
-        shape: Shape,
-        coefficient: str = "beta",
-        *,
-        suffix: str = "",
-        scale_shape: Shape | None = None,
-    ) -> Array:
-        shared = shape[-1:] if scale_shape is None else scale_shape
-        slab = scale_family(self.lmbda_dist, self.lmbda_kwargs)
-        lmbda = sample_shaped(f"{name}.lmbda{suffix}", slab, shared)
+    def draw(self, sites: Sites, shape: Shape, shared: Shape) -> Array:
+        lmbda = learned_scale(sites, self.lmbda_dist, self.lmbda_kwargs, shared)
         odds = jnp.log(self.inclusion) - jnp.log1p(-self.inclusion)
         gates = Logistic(odds / self.temperature, 1.0 / self.temperature)
-        gate = sample_shaped(f"{name}.gate{suffix}", gates, shape)
-        weight = numpyro.deterministic(f"{name}.weight{suffix}", jax.nn.sigmoid(gate))
+        gate = sample_shaped(sites.of("gate"), gates, shape)
+        weight = numpyro.deterministic(sites.of("weight"), jax.nn.sigmoid(gate))
         scale = weight * spread(lmbda, shared, shape)
-        return noncentered(f"{name}.{coefficient}{suffix}", scale, shape)
+        return noncentered(sites.own, scale, shape)
