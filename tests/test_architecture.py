@@ -16,8 +16,10 @@ SOURCE = Path(lamina.__file__).parent
 # A place imports places of lower floors, and itself; `__init__` is the face.
 FLOORS = [
     {"_typing"},
-    {"_checks", "_keys", "products", "effects"},
-    {"priors", "handlers", "sparse"},
+    {"_checks", "_keys", "attention", "bases", "products", "effects"},
+    {"processes", "brownian"},
+    {"priors", "handlers", "margins", "sparse"},
+    {"dependence"},
     {"layers", "links", "infer"},
     {"data", "summary"},
     {"prediction"},
@@ -104,9 +106,18 @@ def test_no_imports_run_in_a_circle():
             del left[name]
 
 
-def test_products_know_no_numpyro():
-    found = {name.split(".")[0] for name in imports(MODULES["lamina.products"])}
-    assert found <= {"jax", "lamina", "typing", "__future__"}
+@pytest.mark.parametrize(
+    "module", ["lamina.products", "lamina.processes", "lamina.brownian"]
+)
+def test_products_know_no_numpyro(module):
+    found = {name.split(".")[0] for name in imports(MODULES[module])}
+    assert found <= {"jax", "lamina", "collections", "typing", "__future__"}
+
+
+@pytest.mark.parametrize("module", ["bases", "margins"])
+def test_bases_know_no_numpyro(module):
+    found = {name.split(".")[0] for name in imports(MODULES[f"lamina.{module}"])}
+    assert not found & {"numpyro", "optax"}
 
 
 def test_inference_knows_no_layers_and_layers_no_inference():

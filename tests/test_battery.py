@@ -21,8 +21,14 @@ from support import enable_x64, run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
 
-LENIENT = {"R2D2Layer"}
-"""Layers with a Beta prior, whose density NumPyro computes by broadcasting."""
+LENIENT = {
+    "BYM2Layer",
+    "CARLayer",
+    "MonotonicLayer",
+    "R2D2Layer",
+    "RandomSlopesLayer",
+}
+"""Layers with a Beta, LKJ or Dirichlet prior, for which NumPyro broadcasts."""
 
 
 @pytest.fixture(autouse=True)

@@ -93,6 +93,34 @@ def test_pairs_sums_every_pair_of_columns_once(n, d, l, u, r, seed):
     assert_allclose(found, by_replicate(reference, theta), atol=1e-12)
 
 
+@given(n=sizes, d=st.integers(1, 4), l=sizes, u=sizes, r=replicates, seed=seeds)
+@in_float64
+def test_triples_sums_every_three_columns_once(n, d, l, u, r, seed):
+    rng = np.random.default_rng(seed)
+    x, theta = normal(rng, n, d), normal(rng, *r, d, l, u)
+
+    @axes(3)
+    def reference(theta):
+        f = np.zeros((n, u))
+        for chosen in combinations(range(d), 3):
+            for row, unit in product(range(n), range(u)):
+                weight = np.prod([theta[i, :, unit] for i in chosen], axis=0).sum()
+                f[row, unit] += np.prod([x[row, i] for i in chosen]) * weight
+        return f
+
+    found = jax.jit(shape_checked(products.triples))(x, theta)
+    assert_allclose(found, by_replicate(reference, theta), atol=1e-12)
+
+
+@given(n=sizes, d=sizes, u=sizes, r=replicates, seed=seeds)
+@in_float64
+def test_affine_takes_columns_that_replicates_made(n, d, u, r, seed):
+    rng = np.random.default_rng(seed)
+    x, beta = normal(rng, *r, n, d), normal(rng, *r, d, u)
+    found = shape_checked(products.affine)(x, beta)
+    assert_allclose(found, np.asarray(x) @ np.asarray(beta), atol=1e-12)
+
+
 @given(n=sizes, d=sizes, e=sizes, l=sizes, u=sizes, r=replicates, seed=seeds)
 @in_float64
 def test_low_rank_multiplies_two_projections(n, d, e, l, u, r, seed):
@@ -144,34 +172,14 @@ def test_lookup_reads_a_row_for_each_code_and_nan_outside_the_table(n, c, m, r, 
     assert_array_equal(found, by_replicate(reference, table))
 
 
-@given(n=sizes, c=sizes, m=sizes, r=replicates, seed=seeds)
-@in_float64
-def test_walk_adds_the_steps_up_to_each_code(n, c, m, r, seed):
-    rng = np.random.default_rng(seed)
-    codes, steps = rng.integers(-2, c + 2, size=n), normal(rng, *r, c, m)
-
-    @axes(2)
-    def reference(steps):
-        outside = np.full(m, np.nan)
-        return np.array(
-            [
-                sum(steps[: k + 1], start=np.zeros(m)) if 0 <= k < c else outside
-                for k in codes
-            ]
-        )
-
-    found = jax.jit(shape_checked(products.walk))(jnp.asarray(codes), steps)
-    assert_allclose(found, by_replicate(reference, steps), atol=1e-12)
-
-
 N, D, E, L, U, C, M = 5, 3, 2, 2, 4, 6, 3
 CASES = {
     "affine": (products.affine, [(N, D)], [(D, U)]),
     "pairs": (products.pairs, [(N, D)], [(D, L, U)]),
+    "triples": (products.triples, [(N, D)], [(D, L, U)]),
     "low_rank": (products.low_rank, [(N, D), (N, E)], [(D, L, U), (E, L, U)]),
     "bilinear": (products.bilinear, [(N, D), (N, E)], [(D, E, U)]),
     "lookup": (products.lookup, [(N,)], [(C, M)]),
-    "walk": (products.walk, [(N,)], [(C, M)]),
 }
 
 
@@ -180,7 +188,7 @@ def case(request):
     """A product, its data and its coefficients."""
     fn, data, coefficients = CASES[request.param]
     rng = np.random.default_rng(7)
-    if fn in (products.lookup, products.walk):
+    if fn is products.lookup:
         arrays = [jnp.asarray(rng.integers(0, C, size=data[0]))]
     else:
         arrays = [normal(rng, *shape) for shape in data]

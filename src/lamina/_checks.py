@@ -99,10 +99,20 @@ def same_rows(where: str, x: Array, z: Array) -> None:
         )
 
 
-def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
+def as_codes(
+    where: str,
+    x: Any,
+    num_categories: int,
+    *,
+    unseen: bool,
+    ahead: int = 0,
+    past: str = "mark levels that were not fitted by negative codes when predicting",
+) -> Array:
     """`x` as integer codes (n,), checked against the table where they are known.
 
-    Negative codes stand for levels that were never fitted: allowed where `unseen`.
+    Negative codes stand for levels that were never fitted: allowed where `unseen`. Codes
+    may be up to `ahead` past the table, where a sequence goes on; `past` is what else to
+    do about a code past the table.
     """
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
@@ -120,12 +130,17 @@ def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
         )
     known = concrete(x)
     if known is not None and known.size:
-        if known.max() >= num_categories:
+        if ahead and known.max() >= num_categories + ahead:
+            raise ValueError(
+                f"{where}: code {known.max()} is more than {ahead} steps past the last "
+                f"fitted one ({num_categories - 1}), and a forecast draws each step. "
+                "Number the steps from 0, or forecast less far."
+            )
+        if not ahead and known.max() >= num_categories:
             raise ValueError(
                 f"{where}: code {known.max()} is past its table of {num_categories} "
                 f"categories (0 to {num_categories - 1}). It would read another "
-                "level's effect: raise `num_categories`, or mark levels that were not "
-                "fitted by negative codes when predicting."
+                f"level's effect: raise `num_categories`, or {past}."
             )
         if known.min() < 0 and not unseen:
             raise ValueError(
@@ -140,6 +155,42 @@ def as_codes(where: str, x: Any, num_categories: int, *, unseen: bool) -> Array:
                 "would wrap around to another level: number unseen levels -1, -2, ..."
             )
     return jnp.asarray(x)
+
+
+def as_times(where: str, x: Any) -> Any:
+    """`x` as finite times (n,), of an integer or floating dtype.
+
+    Raises: TypeError or ValueError for what cannot be times.
+    """
+    x = as_array(x)
+    if not is_numeric(x) or x.dtype == bool:
+        raise TypeError(
+            f"{where}: times have dtype {x.dtype}, not numbers. Count them in units of "
+            "your choice from an origin, such as days since the first row."
+        )
+    if x.ndim == 2 and x.shape[1] == 1:
+        x = x[:, 0]
+    if x.ndim != 1:
+        raise ValueError(
+            f"{where}: times have shape {tuple(x.shape)}, but each row has one time: give "
+            "shape (n,) or (n, 1)."
+        )
+    known = concrete(x)
+    if known is not None and not np.isfinite(known).all():
+        raise ValueError(
+            f"{where}: {where_bad(~np.isfinite(known))} of the times are not finite. Drop "
+            "those rows, or give their times."
+        )
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        return x
+    most = jnp.iinfo(jnp.result_type(int)).max
+    if known is not None and known.size and np.abs(known.astype(float)).max() > most:
+        raise ValueError(
+            f"{where}: times run from {known.min()} to {known.max()}, beyond the integers "
+            f"of JAX ({most}), in which they would wrap around. Subtract an origin, or "
+            "enable double precision."
+        )
+    return x.astype(int)  # in narrower integers a period would wrap around
 
 
 def one_size(where: str, name: str, given: int | None, called: int | None) -> int:

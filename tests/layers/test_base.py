@@ -71,6 +71,8 @@ PUBLISHED = {
     "InterceptLayer": (FIXED, ["name"]),
     "EmbeddingLayer": (ADAPTIVE, ["name", "x", "num_categories", "embedding_dim"]),
     "RandomEffectsLayer": (ADAPTIVE, ["name", "x", "num_categories"]),
+    "RandomSlopesLayer": (ADAPTIVE, ["name", "x", "codes", "num_categories"]),
+    "MultiMembershipLayer": (ADAPTIVE, ["name", "x", "weights", "num_categories"]),
     "FMLayer": (ADAPTIVE, ["name", "x", "low_rank_dim"]),
     "LowRankInteractionLayer": (ADAPTIVE, ["name", "x", "z", "low_rank_dim"]),
     "InteractionLayer": (ADAPTIVE, ["name", "x", "z"]),
@@ -78,29 +80,74 @@ PUBLISHED = {
         WITHOUT_UNITS,
         ["name", "x", "num_categories", "embedding_dim"],
     ),
+    "AR1Layer": (WITHOUT_UNITS, ["name", "x", "num_categories", "embedding_dim"]),
+    "SeasonalLayer": (ADAPTIVE, ["name", "x", "periods", "harmonics"]),
+    "MonotonicLayer": (ADAPTIVE, ["name", "x", "num_categories"]),
+    "SplineLayer": (ADAPTIVE, ["name", "x", "by"]),
+    "FactorSplineLayer": (ADAPTIVE, ["name", "x", "codes", "num_categories"]),
+    "TensorSplineLayer": (ADAPTIVE, ["name", "x"]),
+    "HSGPLayer": (ADAPTIVE, ["name", "x"]),
 }
-SIZE_ARGUMENTS = {"low_rank_dim", "num_categories", "embedding_dim"}
+COUNTS = {"low_rank_dim", "num_categories", "embedding_dim", "harmonics"}
+SIZE_ARGUMENTS = COUNTS | {"periods"}
+CURVE = {"num_basis", "degree", "cyclic"}
+BOX = {"kernel", "num_basis", "boundary", "period", "length_dist", "length_kwargs"}
+FURTHER = {
+    "GroupedAdaptiveLayer": {"groups"},
+    "RandomWalkLayer": {"order", "num_groups"},
+    "AR1Layer": {"rho_dist", "rho_kwargs", "num_groups"},
+    "MonotonicLayer": {"concentration"},
+    "FMLayer": {"main_effects"},
+    "RandomSlopesLayer": {"intercept", "correlated"},
+    "SplineLayer": CURVE | {"knots", "linear_prior"},
+    "FactorSplineLayer": CURVE | {"knots"},
+    "TensorSplineLayer": CURVE | {"linear_prior"},
+    "HSGPLayer": BOX,
+}
+OPTIONAL = {"by", "weights"}
 
 
-def test_constructors_have_the_published_names_order_and_defaults(case):
+def takes(case, argument):
+    """Whether a case's layer has this argument, and uses it in its default form."""
+    known = inspect.signature(case.cls).parameters
+    return argument in known and not case.own_prior
+
+
+def own(case, site):
+    """Whether a site has a prior of its own, whatever that of the coefficients."""
+    return site.removeprefix("mu.") in case.own_priors
+
+
+@pytest.fixture(params=PUBLISHED)
+def published(request):
+    """A layer whose constructor and call are published."""
+    return CASES[request.param]
+
+
+def test_constructors_have_the_published_names_order_and_defaults(published):
+    case = published
     expected, _ = PUBLISHED[case.cls.__name__]
     parameters = inspect.signature(case.cls).parameters.values()
     positional = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert [p.name for p in positional] == list(expected)
     assert {p.name: p.default for p in positional} == expected
     extra = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert extra <= {"prior", "unseen", "groups"} | SIZE_ARGUMENTS
+    further = FURTHER.get(case.cls.__name__, set())
+    assert extra <= {"prior", "unseen"} | SIZE_ARGUMENTS | further
     assert extra & SIZE_ARGUMENTS == set(case.sizes)
     assert len(positional) + len(extra) == len(parameters)
 
 
-def test_calls_have_the_published_names_and_order(case):
+def test_calls_have_the_published_names_and_order(published):
+    case = published
     _, expected = PUBLISHED[case.cls.__name__]
     parameters = inspect.signature(case.cls.__call__).parameters.values()
-    assert [p.name for p in parameters] == ["self", *expected]
-    optional = {p.name for p in parameters if p.default is None}
-    assert optional == set(case.sizes)
-    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in parameters)
+    ordered = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert [p.name for p in ordered] == ["self", *expected]
+    optional = {p.name for p in ordered if p.default is None}
+    assert optional - OPTIONAL == set(case.sizes)
+    further = [p for p in parameters if p not in ordered]
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is None for p in further)
 
 
 @pytest.mark.parametrize("n", [1, 5])
@@ -120,7 +167,8 @@ def test_sites_are_those_of_the_docstring(case, n):
     assert found == {**sampled, **case.derived_shapes("mu")}
     words = " ".join(inspect.getdoc(case.cls).split())
     for site, letters in {**case.sites, **case.derived}.items():
-        assert f"`{{name}}.{site}` {letters}" in words
+        numbered = re.sub(r"\d+$", "{k}", site)  # the k-th of several alike
+        assert any(f"`{{name}}.{s}` {letters}" in words for s in (site, numbered))
     assert case.output in words
 
 
@@ -142,11 +190,14 @@ def test_scales_are_half_normal_and_coefficients_normal_around_zero(name):
     case = CASES[name]
     data, values = case.arguments(2), case.coefficients("mu")
     for site, value in values.items():
-        if "lmbda" in site:
+        own = case.own_priors.get(site.removeprefix("mu."))
+        if own is not None:
+            expected = own(value)
+        elif "lmbda" in site:
             expected = stats.halfnorm.logpdf(value)
         else:
             suffix = site[-1] if site[-1].isdigit() else ""
-            lmbda = values.get(f"mu.lmbda{suffix}", 1.0)
+            lmbda = values.get(f"{site.rpartition('.')[0]}.lmbda{suffix}", 1.0)
             expected = stats.norm.logpdf(value, 0.0, lmbda)
         found = log_prob(case, site, "mu", *data, values=values)
         assert_allclose(found, expected.sum(), rtol=1e-10)
@@ -251,19 +302,22 @@ def test_sizes_may_be_given_at_either_level(case):
     data, values = case.arguments(3), case.coefficients("mu")
     expected = case.expected("mu", data, values)
     given = replace(case.layer, **case.sizes)
-    by_name = {k: run(given, "mu", *data, values=values) for k in ("constructor",)}
-    by_name["positions"] = run(
-        case.layer, "mu", *data, *case.sizes.values(), values=values
-    )
-    by_name["both"] = run(given, "mu", *data, **case.sizes, values=values)
+    with case.taught("mu"):
+        by_name = {k: run(given, "mu", *data, values=values) for k in ("constructor",)}
+        by_name["positions"] = run(
+            case.layer, "mu", *data, *case.sizes.values(), values=values
+        )
+        by_name["both"] = run(given, "mu", *data, **case.sizes, values=values)
     for found in by_name.values():
         assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_sizes_given_twice_differently_raise(case):
     for size, value in case.sizes.items():
-        given = replace(case.layer, **{size: value + 1})
-        with pytest.raises(ValueError, match=f"`{size}` is {value + 1} in the constr"):
+        other = value + (value[:1] if isinstance(value, tuple) else 1)
+        given = replace(case.layer, **{size: other})
+        message = re.escape(f"`{size}` is {other} in the constructor")
+        with pytest.raises(ValueError, match=message):
             run(given, "mu", *case.arguments(3), **case.sizes)
 
 
@@ -276,7 +330,8 @@ def test_missing_sizes_raise(case):
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True])
 def test_sizes_that_are_no_whole_numbers_raise(case, size):
-    for which in [*case.sizes, *(["units"] if hasattr(case.layer, "units") else [])]:
+    units = ["units"] if hasattr(case.layer, "units") else []
+    for which in [*(COUNTS & set(case.sizes)), *units]:
         with pytest.raises(ValueError, match=f"`{which}` is {size}"):
             case.cls(**{which: size})
 
@@ -292,6 +347,8 @@ def build(case, **changes):
 
 
 def test_layers_are_values(case):
+    if not hasattr(case.cls, "coef_dist"):  # its prior is what it is
+        return
     one, same = build(case), build(case)
     other = build(case, prior=Fixed(Normal(0.0, 3.0)))
     assert one == same
@@ -311,20 +368,20 @@ def test_layers_of_two_classes_differ():
 def test_a_layer_shows_what_differs_from_its_defaults(case):
     name = case.cls.__name__
     assert repr(case.cls()) == f"{name}()"
+    if not takes(case, "coef_dist"):
+        return
     sizes = ", ".join(f"{k}={v}" for k, v in case.sizes.items())
-    if "coef_dist" in PUBLISHED[name][0]:
-        changed = build(case, coef_dist=dist.Laplace(0.0, 2.0))
-        assert repr(changed) in (
-            f"{name}(coef_dist=Laplace(loc=0.0, scale=2.0)"
-            f"{', ' + sizes if sizes else ''})"
-        )
+    changed = build(case, coef_dist=dist.Laplace(0.0, 2.0))
+    assert repr(changed) in (
+        f"{name}(coef_dist=Laplace(loc=0.0, scale=2.0){', ' + sizes if sizes else ''})"
+    )
     assert "Fixed(coef_dist=Cauchy" in repr(build(case, prior=Fixed(dist.Cauchy)))
 
 
-@pytest.mark.parametrize("name", [k for k in CASES if "coef_dist" in PUBLISHED[k][0]])
+@pytest.mark.parametrize("name", [k for k in CASES if takes(CASES[k], "coef_dist")])
 def test_keyword_arguments_are_copied_and_never_shared(name):
     case, given = CASES[name], {"loc": 1.0}
-    if "lmbda_dist" not in PUBLISHED[case.cls.__name__][0]:
+    if not takes(case, "lmbda_dist"):
         given["scale"] = 1.0
     layer = build(case, coef_kwargs=given)
     before = hash(layer)
@@ -362,9 +419,13 @@ def half_cauchy(name, shape, coefficient="beta", *, suffix="", scale_shape=None)
     ],
 )
 def test_any_prior_goes_on_any_form(case, prior, density):
-    layer = build(case, prior=prior)
+    if case.own_prior:
+        return
+    layer = replace(case, layer=replace(case.layer, prior=prior))
     rng = np.random.default_rng(1)
-    values = {k: abs(rng.normal(size=v)) for k, v in case.tensor_shapes("mu").items()}
+    given = {k: v for k, v in case.coefficients("mu").items() if own(case, k)}
+    tensors = case.tensor_shapes("mu").items()
+    values = {k: abs(rng.normal(size=v)) for k, v in tensors} | given
     data = case.arguments(3)
     sites = trace(layer, "mu", *data, values=values)
     assert {k: np.shape(v["value"]) for k, v in sites.items()} == {
@@ -372,6 +433,8 @@ def test_any_prior_goes_on_any_form(case, prior, density):
     }
     for name, value in values.items():
         found = sites[name]["fn"].log_prob(value)
+        if name.removeprefix("mu.") in case.own_priors:
+            continue
         assert_allclose(found, density.logpdf(value).sum(), rtol=1e-9)
 
 
@@ -390,7 +453,7 @@ def test_an_adaptive_prior_goes_on_a_fixed_form():
     ],
 )
 def test_a_prior_together_with_distributions_raises(case, given):
-    if next(iter(given)) not in PUBLISHED[case.cls.__name__][0]:
+    if not hasattr(case.cls, next(iter(given))):
         return
     with pytest.raises(
         ValueError, match=rf"`prior` is given together with .*{[*given]}"
@@ -417,7 +480,7 @@ def test_what_is_no_prior_raises(case, prior):
 )
 def test_wrong_distributions_raise_at_construction(case, given, error):
     which = next(iter(given))
-    if which not in PUBLISHED[case.cls.__name__][0]:
+    if not hasattr(case.cls, which):
         return
     with pytest.raises(error, match=which.replace("kwargs", "dist")):
         build(case, **given)
@@ -484,5 +547,5 @@ def test_layers_may_be_built_and_called_while_jax_traces():
 
 
 def test_sizes_table_covers_every_letter():
-    letters = set("".join(" ".join(c.sites.values()) for c in CASES.values()))
-    assert letters & set("abcdefghijklmopqrstuvwxyz") == set(SIZES)
+    shapes = " ".join(" ".join(c.sites.values()) for c in CASES.values())
+    assert set(re.findall(r"\d*[a-z]+", shapes)) - {"n"} == set(SIZES)

@@ -175,3 +175,19 @@ class FixedForm(BLayer):
 
     def default_prior(self) -> Prior:
         return Fixed(self.coef_dist, self.coef_kwargs)
+
+
+def each(value: Any) -> tuple[Any, ...]:
+    """The values that are given one for each margin, or the one for all."""
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def one_each(where: str, name: str, value: Any, d: int) -> tuple[Any, ...]:
+    """A value for each of d columns."""
+    values = each(value)
+    if len(values) not in (1, d):
+        raise ValueError(
+            f"{where}: `{name}` has {len(values)} values, but `x` has {d} columns. Give "
+            "one for each column, or one for all."
+        )
+    return values if len(values) == d else values * d

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import math
-import zlib
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import jax
 import jax.numpy as jnp
-from numpyro import handlers
-from numpyro.primitives import Messenger
+import numpy as np
 
-from lamina._checks import as_codes, concrete
-from lamina._typing import Array, show
-from lamina.effects import prediction, product, term
+from lamina._checks import as_array, as_columns, concrete, where_bad
+from lamina._typing import Array
+from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
-from lamina.products import lookup
+from lamina.layers._levels import Levels, Unseen
 
-Unseen = Literal["draw", "zero", "error"]
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class GroupForm(AdaptiveForm):
-    """A table with one row for each category, shared by all group layers."""
+class TableForm(AdaptiveForm, Levels):
+    """Tables of coefficients that share learned scales."""
+
+    _: KW_ONLY
+    unseen: Unseen = "draw"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class GroupForm(TableForm):
+    """One table of one term, shared by all group layers."""
 
     units: int = 1
     _: KW_ONLY
     num_categories: int | None = None
-    unseen: Unseen = "draw"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,92 +42,10 @@ class GroupForm(AdaptiveForm):
                 "`embedding_dim` outputs instead: use EmbeddingLayer with "
                 f"embedding_dim={self.units}."
             )
-        if self.unseen not in ("draw", "zero", "error"):
-            raise ValueError(
-                f"{type(self).__name__}: `unseen` is {self.unseen!r}; it is 'draw' (a "
-                "fresh draw from the prior), 'zero' or 'error'."
-            )
 
     def rows_of_table(self, name: str, x: Any, c: int, m: int) -> Array:
-        """The table's row for each code; unseen levels as the policy says."""
-        asked = prediction()
-        allowed = asked is not None and self.unseen != "error"
-        codes = as_codes(self.label(name), x, c, unseen=allowed)
-        self.outside_rows(name, codes.shape[0])
-        with RememberSites() as sites:
-            table = self.coefficients(name, (c, m), "theta", scale_shape=())
-        output = product(lookup, codes, table)
-        if asked is None or not allowed or none_negative(x):
-            return term(name, output)
-        if self.unseen == "zero":
-            fresh = jnp.zeros_like(output)
-        elif getattr(self._resolved, "joint", False):  # type: ignore[attr-defined]
-            self.require_fitted(name, x)
-            fresh = jnp.full_like(output, jnp.nan)
-        else:
-            fresh = self.unseen_rows(asked.key, name, table, sites, codes)
-        return term(name, jnp.where((codes < 0)[:, None], fresh, output))
-
-    def require_fitted(self, name: str, x: Any) -> None:
-        """Raise for codes known to be negative, under a prior that ties all levels."""
-        if concrete(x) is not None:  # else what is compiled was checked before
-            prior = self._resolved  # type: ignore[attr-defined]
-            raise ValueError(
-                f"{self.label(name)}: its prior, {show(prior)}, ties all levels together, "
-                "so a level that was not fitted has no draw of its own. Set "
-                "unseen='zero', or use a prior of independent levels, such as Adaptive()."
-            )
-
-    def unseen_rows(
-        self,
-        key: Array | None,
-        name: str,
-        table: Array,
-        sites: RememberSites,
-        codes: Array,
-    ) -> Array:
-        """A draw from the prior for each code, given what all levels share.
-
-        The prior runs once more out of sight of the stack. Sites whose shape does not
-        grow with the number of levels keep this draw's value, so a learned scale is
-        the posterior's; the rest are new, one draw to a code, the same in any chunk of
-        rows.
-        """
-        if key is None:
-            raise ValueError(
-                f"{self.label(name)}: levels that were not fitted are drawn, and there "
-                "is no key to draw them with. Run the model under "
-                "numpyro.handlers.seed, give `predicting` a key, or set unseen='zero'."
-            )
-        *replicates, c, m = table.shape
-        key = jax.random.fold_in(key, zlib.crc32(sites.outer_name.encode()))
-        rows = 2 if c == 1 else 1  # another number of levels, so that shapes tell
-
-        def one_level(key: Array, values: dict[str, Array], code: Array) -> Array:
-            def shared(message: dict[str, Any]) -> Array | None:
-                value = values.get(message["name"])
-                kept = value is not None and jnp.shape(value) == message["fn"].shape()
-                return value if kept else None
-
-            fresh = handlers.seed(rng_seed=jax.random.fold_in(key, code))
-            known = handlers.substitute(substitute_fn=shared)
-            with handlers.block(), fresh, known:
-                again = self.coefficients(name, (rows, m), "theta", scale_shape=())
-            return again[0]
-
-        draw = jax.vmap(one_level, (None, None, 0))
-        index = jnp.maximum(-codes, 0).astype(jnp.uint32)
-        if not replicates:
-            return draw(key, sites.values, index)
-        # sites in plates of replicates have the plates' axes in front
-        many = math.prod(replicates)
-        values = {
-            k: jnp.reshape(v, (many, *jnp.shape(v)[len(replicates) :]))
-            for k, v in sites.values.items()
-        }
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(many))
-        fresh = jax.vmap(draw, (0, 0, None))(keys, values, index)
-        return jnp.reshape(fresh, (*replicates, *fresh.shape[1:]))
+        """The finished term: the table's row for each code."""
+        return term(name, self.table_rows(name, x, (c, m)))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -184,32 +106,83 @@ class RandomEffectsLayer(GroupForm):
         )
 
 
-class RememberSites(Messenger):
-    """name -> value, by the names used inside: scopes rename a message on its way up.
+@dataclass(frozen=True, repr=False, eq=False)
+class MultiMembershipLayer(GroupForm):
+    r"""A weighted sum of the effects of several categories: a row belongs to k groups.
 
-    Other handlers may also rewrite a message, as reparameterization does, so the name
-    used inside is kept here and not on the message.
+    $$f_{n1} = \sum_k w_{nk}\,\theta_{c_{nk} 1}, \qquad
+      \theta_{c1} \sim \text{Normal}(0, \lambda), \quad
+      \lambda \sim \text{HalfNormal}(1)$$
+
+    Weights are used as they are given, and are $1/k$ where they are not; those of a row
+    commonly sum to one. A row of fewer members is padded by members of weight 0, whose
+    codes are not read. Negative codes are unseen levels, as in EmbeddingLayer.
+
+    Shapes: integer `x` (n, k) and `weights` (n, k), or none, give (n, 1); the sites are
+    `{name}.lmbda` () and `{name}.theta` (c, 1).
+    Units: $\theta$ and $\lambda$ are in units of the predictor.
+    Raises: ValueError for weights that are negative, not finite, or of another shape than
+    the codes, and as EmbeddingLayer for codes.
+    Source: Browne, Goldstein and Rasbash (2001), Multiple membership multiple
+    classification (MMMC) models.
     """
 
-    def __enter__(self) -> RememberSites:
-        super().__enter__()
-        self.values: dict[str, Array] = {}
-        self.outer_name = ""
-        self._names: dict[int, str] = {}
-        return self
+    def __call__(
+        self,
+        name: str,
+        x: Any,
+        weights: Any = None,
+        num_categories: int | None = None,
+    ) -> Array:
+        c = self.size(name, "num_categories", num_categories)
+        codes = as_array(x)
+        if codes.ndim != 2:
+            raise ValueError(
+                f"{self.label(name)}: codes have shape {tuple(codes.shape)}, but each row "
+                "has k members: give shape (n, k), shorter rows padded by weight 0. For "
+                "one category to a row use RandomEffectsLayer."
+            )
+        weights = self.weights(name, weights, codes.shape)
+        codes = without_padding(codes, weights)
+        self.outside_rows(name, codes.shape[0])
+        flat = self.table_rows(name, codes.reshape(-1), (c, 1))
+        rows = jnp.reshape(flat, (*flat.shape[:-2], *codes.shape, 1))
+        return term(name, product(weighted, weights, rows))
 
-    def process_message(self, message: Any) -> None:
-        if message["type"] == "sample":
-            self._names[id(message)] = message["name"]
+    def weights(self, name: str, weights: Any, shape: tuple[int, ...]) -> Array:
+        """The weights as floating (n, k), checked where they are known."""
+        where = self.label(name)
+        if weights is None:
+            return jnp.full(shape, 1.0 / shape[1])
+        weights = as_columns(where, weights, "weights")
+        if weights.shape != shape:
+            raise ValueError(
+                f"{where}: `weights` have shape {weights.shape} and the codes have shape "
+                f"{tuple(shape)}. Each member of each row has one weight: give both the "
+                "same shape."
+            )
+        known = concrete(weights)
+        if known is not None:
+            bad = ~(np.isfinite(known) & (known >= 0))
+            if bad.any():
+                raise ValueError(
+                    f"{where}: `weights` have {where_bad(bad)}, that are negative or not "
+                    f"finite (seen: {known[bad][0]}). A weight is the share that a "
+                    "member has in a row: correct it, or give 0 to what is no member."
+                )
+        return weights
 
-    def postprocess_message(self, message: Any) -> None:
-        name = self._names.pop(id(message), None)
-        if name is not None:
-            self.values[name] = message["value"]
-            self.outer_name = message["name"]
+
+def without_padding(codes: Any, weights: Array) -> Any:
+    """The codes, with 0 for members of weight 0, so that any number may fill a row."""
+    known = concrete(weights)
+    if known is not None and isinstance(codes, np.ndarray):
+        return np.where(known == 0, np.zeros_like(codes), codes)
+    return jnp.where(weights == 0, jnp.zeros_like(codes), codes)
 
 
-def none_negative(x: Any) -> bool:
-    """Whether the codes are known and all seen, so that no level need be drawn."""
-    known = concrete(x)
-    return known is not None and not bool((known < 0).any())
+def weighted(
+    weights: Float[Array, "n k"], rows: Float[Array, "*r n k m"]
+) -> Float[Array, "*r n m"]:
+    r"""$f_{nm} = \sum_k w_{nk}\,\theta_{nkm}$: a weighted sum of each row's members."""
+    return jnp.einsum("nk,...nkm->...nm", weights, rows)
