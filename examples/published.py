@@ -1,8 +1,8 @@
-"""What the examples on real data share: reading, a table beside published figures, pictures.
+"""What the examples on real data share: reading, a table beside published figures.
 
-The data are read by path: LAMINA_DATA names a folder of tables, one `name.csv` each, with a
-header row. LAMINA_QUICK=1 takes few draws, whose means then stray from long runs'.
-Pictures go to the working directory.
+The data are read by path: LAMINA_DATA names a folder of tables, one `name.csv` each,
+with a header row. LAMINA_QUICK=1 takes few draws, whose means then stray from those of
+long runs. Pictures go to the working directory.
 """
 
 from __future__ import annotations
