@@ -13,6 +13,8 @@ from numpyro.distributions import Distribution
 from lamina._typing import Array
 
 SMALLEST_CODE = -(2**31) + 1
+UNSEEN = "mark levels that were not fitted by negative codes when predicting"
+PAST = f"raise `num_categories`, or {UNSEEN}"
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -53,6 +55,12 @@ def as_columns(where: str, x: Any, argument: str = "x") -> Array:
         )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         x = x.astype(float)  # before JAX, whose integers of 32 bits would wrap around
+    elif isinstance(x, np.ndarray) and not np.isfinite(x).all():  # data, not a term
+        raise ValueError(
+            f"{where}: `{argument}` has {where_bad(~np.isfinite(x))}, that are NaN or "
+            "infinite, which would make those rows' terms NaN. Leave such rows out, or "
+            "fill them in."
+        )
     x = jnp.asarray(x)
     return x[:, None] if x.ndim == 1 else x
 
@@ -106,13 +114,13 @@ def as_codes(
     *,
     unseen: bool,
     ahead: int = 0,
-    past: str = "mark levels that were not fitted by negative codes when predicting",
+    past: str = PAST,
 ) -> Array:
     """`x` as integer codes (n,), checked against the table where they are known.
 
     Negative codes stand for levels that were never fitted: allowed where `unseen`. Codes
-    may be up to `ahead` past the table, where a sequence goes on; `past` is what else to
-    do about a code past the table.
+    may be up to `ahead` past the table, where a sequence goes on; `past` is what to do
+    about a code past the table.
     """
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
@@ -140,7 +148,7 @@ def as_codes(
             raise ValueError(
                 f"{where}: code {known.max()} is past its table of {num_categories} "
                 f"categories (0 to {num_categories - 1}). It would read another "
-                f"level's effect: raise `num_categories`, or {past}."
+                f"level's effect: {past}."
             )
         if known.min() < 0 and not unseen:
             raise ValueError(
@@ -223,6 +231,13 @@ def positive_size(where: str, name: str, size: Any) -> int:
             "1."
         )
     return int(size)
+
+
+def positive_number(where: str, name: str, value: Any, meaning: str) -> None:
+    """Raise for what is no positive finite number; `meaning` says what it is for."""
+    number = isinstance(value, int | float | np.number | jax.Array)
+    if not number or isinstance(value, bool) or not 0 < value < np.inf:
+        raise ValueError(f"{where}: `{name}` is {value!r}, but {meaning}.")
 
 
 def allows_negative(fn: Distribution) -> bool:

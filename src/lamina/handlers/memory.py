@@ -52,16 +52,29 @@ class remembering(Messenger):
 def learn(model: Model, data: Mapping[str, Any]) -> dict[str, Any]:
     """What the model's layers learn from these data: name -> value.
 
-    The model is traced, or runs once where it computes with the data before its layers.
+    The model is traced, or runs where it computes with the data before its layers.
+
+    Raises: ValueError where that depends on what the model draws.
     """
-    keeper = remembering()
 
-    def run() -> None:
-        with handlers.block(), handlers.seed(rng_seed=0), keeper:
+    def run(seed: int) -> dict[str, Any]:
+        keeper = remembering()
+        with handlers.block(), handlers.seed(rng_seed=seed), keeper:
             model(**data)
+        return keeper.memory.values
 
+    found: dict[str, Any] = {}
     try:
-        jax.eval_shape(run)
+        jax.eval_shape(lambda: found.update(run(0)))
     except (Unlearned, jax.errors.JAXTypeError):
-        run()
-    return keeper.memory.values
+        found, other = run(0), run(1)
+        drawn = [
+            k for k, v in found.items() if comparable(v) != comparable(other.get(k))
+        ]
+        if drawn:
+            raise ValueError(
+                f"{drawn} are learned from what the model draws, a latent value or a "
+                "random part of the rows, so knots and ranges would be those of one "
+                "draw. Give such a layer data that are known, and all their rows."
+            ) from None
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import numpy as np
 from numpyro.distributions import Distribution, HalfNormal, Normal
 
 from lamina._checks import (
@@ -21,6 +22,7 @@ from lamina.effects import plates
 from lamina.priors import LOC, STANDARD, UNIT_SCALE, Adaptive, Fixed
 
 DISTRIBUTIONS = ("lmbda_dist", "coef_dist", "coef_kwargs", "lmbda_kwargs", "groups")
+SEVERAL = (tuple, list, np.ndarray)
 SIZES = ("units", "low_rank_dim", "num_categories", "embedding_dim")
 
 
@@ -179,7 +181,9 @@ class FixedForm(BLayer):
 
 def each(value: Any) -> tuple[Any, ...]:
     """The values that are given one for each margin, or the one for all."""
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(value) if isinstance(value, SEVERAL) else (value,)
 
 
 def one_each(where: str, name: str, value: Any, d: int) -> tuple[Any, ...]:

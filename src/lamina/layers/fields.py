@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 
-from lamina._checks import as_array, as_columns, concrete, positive_size
+from lamina._checks import UNSEEN, as_array, as_columns, concrete, positive_size
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers.groups import TableForm
@@ -58,6 +58,8 @@ class FieldFMLayer(TableForm):
     Source: Rendle (2010), Factorization Machines, section V.A, for indicators; Agarwal
     and Chen (2009), Regression-based Latent Factor Models, section 2, for features.
     """
+
+    past: ClassVar[str] = f"raise its number in `field_sizes`, or {UNSEEN}"
 
     units: int = 1
     _: KW_ONLY
@@ -152,9 +154,10 @@ class FieldFMLayer(TableForm):
         where = self.label(name)
         if features is None:
             return [None] * len(sizes)
-        if isinstance(features, str) or len(features) != len(sizes):
+        entries = len(features) if isinstance(features, Sequence | np.ndarray) else "no"
+        if isinstance(features, str) or entries != len(sizes):
             raise ValueError(
-                f"{where}: `features` has {len(features)} entries for {len(sizes)} "
+                f"{where}: `features` has {entries} entries for {len(sizes)} "
                 "fields. Give one for each field: columns that describe its levels, or "
                 "None."
             )
@@ -190,7 +193,8 @@ class FieldFMLayer(TableForm):
 
 def as_sizes(where: str, sizes: Any) -> tuple[int, ...]:
     """The numbers of levels of two fields or more."""
-    if not isinstance(sizes, Sequence | np.ndarray) or len(sizes) < 2:
+    listed = isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str)
+    if not listed or len(sizes) < 2:
         raise ValueError(
             f"{where}: `field_sizes` is {sizes!r}, but it holds the number of levels of "
             "each field, and interactions need at least two fields. For one, use "

@@ -20,7 +20,14 @@ from numpyro.contrib.hsgp.spectral_densities import (
 )
 from numpyro.distributions import LogNormal
 
-from lamina._checks import allows_negative, as_array, concrete, positive_size, where_bad
+from lamina._checks import (
+    allows_negative,
+    as_array,
+    concrete,
+    positive_number,
+    positive_size,
+    where_bad,
+)
 from lamina._typing import Array, Family, FrozenDict, show
 from lamina.bases import fourier, periodic_scales
 from lamina.effects import product, remember, term
@@ -92,8 +99,9 @@ class HSGPLayer(AdaptiveForm):
                 f"{where}: `kernel` is {self.kernel!r} and `period` is {self.period!r}. "
                 "A periodic kernel has a period, in units of `x`, and no other has."
             )
-        if self.period is not None and not 0 < self.period < math.inf:
-            raise ValueError(f"{where}: `period` is {self.period!r}, not positive.")
+        if self.period is not None:
+            meaning = "it is a positive number, in units of `x`"
+            positive_number(where, "period", self.period, meaning)
         if self.kernel == "periodic" and self.boundary is not None:
             raise ValueError(
                 f"{where}: `boundary` is {self.boundary!r}, but a periodic process has no "
@@ -103,7 +111,11 @@ class HSGPLayer(AdaptiveForm):
             if size is not None:
                 positive_size(where, "num_basis", size)
         for c in each(self.boundary):
-            if c is not None and not SMALLEST_BOUNDARY <= c < math.inf:
+            if c is None:
+                continue
+            meaning = "it is the box's half width, a number of half ranges"
+            positive_number(where, "boundary", c, meaning)
+            if c < SMALLEST_BOUNDARY:
                 raise ValueError(
                     f"{where}: `boundary` is {c!r}, but a box of less than "
                     f"{SMALLEST_BOUNDARY} half ranges bends the process at the ends of "

@@ -136,7 +136,7 @@ class MultiMembershipLayer(GroupForm):
     ) -> Array:
         c = self.size(name, "num_categories", num_categories)
         codes = as_array(x)
-        if codes.ndim != 2:
+        if codes.ndim != 2 or codes.shape[1] == 0:
             raise ValueError(
                 f"{self.label(name)}: codes have shape {tuple(codes.shape)}, but each row "
                 "has k members: give shape (n, k), shorter rows padded by weight 0. For "

@@ -6,11 +6,10 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import numpyro
 from numpyro.distributions import Dirichlet
 
-from lamina._checks import as_codes
+from lamina._checks import as_codes, positive_number
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
@@ -49,13 +48,11 @@ class MonotonicLayer(AdaptiveForm):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        good = np.ndim(self.concentration) == 0 and 0 < self.concentration < np.inf
-        if not good:
-            raise ValueError(
-                f"MonotonicLayer: `concentration` is {self.concentration!r}, but a "
-                "Dirichlet distribution takes a positive number. 1.0 makes all divisions "
-                "of the effect as likely."
-            )
+        meaning = (
+            "a Dirichlet distribution takes a positive number; 1.0 makes all divisions of "
+            "the effect as likely"
+        )
+        positive_number("MonotonicLayer", "concentration", self.concentration, meaning)
 
     def __call__(self, name: str, x: Any, num_categories: int | None = None) -> Array:
         where = self.label(name)
@@ -65,7 +62,8 @@ class MonotonicLayer(AdaptiveForm):
                 f"{where}: `num_categories` is {c}, but an effect that rises needs two "
                 "categories: with one the term is always zero."
             )
-        codes = as_codes(where, x, c, unseen=False, past="drop such rows")
+        past = "raise `num_categories`, or drop such rows"
+        codes = as_codes(where, x, c, unseen=False, past=past)
         self.outside_rows(name, codes.shape[0])
         beta = self.coefficients(name, (1, self.units))
         return term(name, product(rising, codes, self.simplex(name, c - 1, beta), beta))

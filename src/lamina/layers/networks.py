@@ -36,6 +36,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "softplus": jax.nn.softplus,
     "tanh": jnp.tanh,
 }
+FEWEST = 3
+"""Coordinates of a token, of which scaling takes two."""
 GRID = np.linspace(-8.0, 8.0, 2001)
 """for an activation's mean and variance under a standard normal"""
 
@@ -157,7 +159,7 @@ class AttentionLayer(FixedForm):
     (m, m), `{name}.gate.beta{k}` (m + 1, 2h) and `{name}.back.beta{k}` (h + 1, m), and
     `{name}.head.beta` (m + 1, u); biases are last rows.
     Units: standardise the columns; $f$ is in units of the prior's scale.
-    Raises: ValueError for sizes that are none, or heads that do not divide m.
+    Raises: ValueError for sizes that are none, m below 3, or heads that do not divide m.
     Source: Gorishniy, Rubachev, Khrulkov and Babenko (2021), Revisiting Deep Learning
     Models for Tabular Data, section 3.3, here without weights in N and biases in attention.
     """
@@ -175,6 +177,12 @@ class AttentionLayer(FixedForm):
             positive_size(where, size, getattr(self, size))
         if self.hidden is not None:
             positive_size(where, "hidden", self.hidden)
+        if self.embedding_dim < FEWEST:
+            raise ValueError(
+                f"{where}: `embedding_dim` is {self.embedding_dim}, but tokens are scaled "
+                "to mean zero and variance one, which leaves no more than a sign of one "
+                f"or two numbers. Give at least {FEWEST}."
+            )
         if self.embedding_dim % self.num_heads:
             raise ValueError(
                 f"{where}: `embedding_dim` is {self.embedding_dim}, which "
@@ -212,7 +220,13 @@ def moments(where: str, activation: Activation, dtype: Any) -> tuple[Array, Arra
     """The mean and the standard deviation of what it makes of a standard normal."""
     density = np.exp(-0.5 * GRID**2)
     weights = jnp.asarray(density / density.sum(), dtype)
-    values = activation(jnp.asarray(GRID, dtype))
+    try:
+        values = activation(jnp.asarray(GRID, dtype))
+    except jax.errors.TracerArrayConversionError as error:
+        raise TypeError(
+            f"{where}: `activation` is a function of NumPy's, which JAX cannot trace. "
+            "Give JAX's own: jnp.tanh for np.tanh."
+        ) from error
     if values.shape != GRID.shape:
         raise ValueError(
             f"{where}: `activation` makes shape {values.shape} of {GRID.shape}, but it "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import operator
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
@@ -11,10 +10,10 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
-from lamina._checks import as_times, concrete
+from lamina._checks import as_times, concrete, positive_number
 from lamina._typing import Array
 from lamina.effects import product, term
-from lamina.layers._base import AdaptiveForm
+from lamina.layers._base import SEVERAL, AdaptiveForm, each
 from lamina.processes import circle, fourier
 from lamina.products import affine
 
@@ -115,7 +114,7 @@ def listed(given: Any) -> tuple[Any, ...]:
     """One or several as a tuple; none for None."""
     if given is None:
         return ()
-    return tuple(given) if isinstance(given, tuple | list) else (given,)
+    return each(given)
 
 
 def seasons(where: str, periods: Any, harmonics: Any) -> list[tuple[float, Any]]:
@@ -124,7 +123,7 @@ def seasons(where: str, periods: Any, harmonics: Any) -> list[tuple[float, Any]]
     Raises: ValueError where they do not go together.
     """
     many, waves = listed(periods), listed(harmonics)
-    if not isinstance(harmonics, tuple | list):
+    if not isinstance(harmonics, SEVERAL):
         waves = waves * len(many)
     if not many or len(many) != len(waves):
         raise ValueError(
@@ -179,14 +178,8 @@ def basis(where: str, t: Any, period: float, harmonics: Any) -> Array:
 
 def require_period(period: Any) -> None:
     """Raise for what is no period."""
-    number = isinstance(period, int | float | np.number) and not isinstance(
-        period, bool
-    )
-    if not number or not 0 < period < math.inf:
-        raise ValueError(
-            f"SeasonalLayer: one of `periods` is {period!r}, but a period is a positive "
-            "number, in the units of the times."
-        )
+    meaning = "a period is a positive number, in the units of the times"
+    positive_number("SeasonalLayer", "periods", period, meaning)
 
 
 def require_harmonics(harmonics: Any) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Distribution, LogNormal
 
-from lamina._checks import as_array, as_columns, positive_size
+from lamina._checks import as_array, as_columns, positive_number, positive_size
 from lamina._typing import Array, Prior, show
 from lamina.bases import row_by_row, tensor
 from lamina.effects import product, remember, term
@@ -35,6 +35,8 @@ class CurveForm(AdaptiveForm):
         where = type(self).__name__
         require_basis(where, self.num_basis, self.degree)
         require_period(where, self.cyclic)
+        if self.knots is not None:
+            require_places(where, self.knots)
         if self.knots is not None and self.cyclic is not None:
             raise ValueError(
                 f"{where}: `knots` and `cyclic` are both given, but a cyclic smooth has "
@@ -291,15 +293,24 @@ def require_basis(where: str, num_basis: Any, degree: Any) -> None:
 
 def require_period(where: str, period: Any) -> None:
     """Raise unless the period is missing or a positive number."""
-    if period is None:
-        return
-    number = isinstance(period, int | float | np.number) and not isinstance(
-        period, bool
-    )
-    if not number or not 0 < period < np.inf:
+    if period is not None:
+        meaning = (
+            "it is the period, a positive number in units of `x`: cyclic=365.25 for days "
+            "of the year"
+        )
+        positive_number(where, "cyclic", period, meaning)
+
+
+def require_places(where: str, knots: Any) -> None:
+    """Raise unless the knots are a list of numbers."""
+    try:
+        listed = np.ndim(np.asarray(knots, float)) == 1
+    except (TypeError, ValueError):
+        listed = False
+    if not listed:
         raise ValueError(
-            f"{where}: `cyclic` is {period!r}, but it is the period, a positive number in "
-            "units of `x`: cyclic=365.25 for days of the year."
+            f"{where}: `knots` is {knots!r}, but it lists the places of inner knots in "
+            "units of `x`, such as (0.5, 2.0). For a number of even ones set `num_basis`."
         )
 
 
