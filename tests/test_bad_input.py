@@ -62,22 +62,18 @@ def fitted(build, *, link=links.gaussian_link_exp, **changes):
     return fit(model, {**DATA, **changes}, method="map", num_steps=1)
 
 
+def compiled_since(before):
+    """The programs of fits and predictions among what was compiled."""
+    return [k for k in compilations[before:] if "solve" in k or "run" in k]
+
+
 @contextmanager
 def refused(words):
     """Expect an error before the fit or the prediction is compiled."""
     before = len(compilations)
     with pytest.raises((ValueError, TypeError), match=words):
         yield
-    programs = ("solve", "run")
-    assert not [k for k in compilations[before:] if any(p in k for p in programs)]
-
-
-def test_what_a_fit_and_its_predictions_compile_is_heard_of(posterior):
-    before = len(compilations)
-    posterior.predict(NEW, chunk_rows=1)
-    assert any("run" in name for name in compilations[before:])
-    fitted(lambda d: layers.AdaptiveLayer()("b", d.x))
-    assert any("solve" in name for name in compilations[before:])
+    assert not compiled_since(before)
 
 
 # what -> the term, words of its message, and the data that are changed for it
@@ -424,22 +420,23 @@ def test_outcomes_that_cannot_be_meant_raise(what):
 
 
 def many(d):
-    """A term of each kind that remembers where its training rows were."""
+    """Terms that know where their training rows were."""
     return (
         HSGPLayer(num_basis=7, boundary=3.5, length_kwargs={"loc": 0.0, "scale": 0.01})(
             "process", d.x
         )
         + CARLayer(PATH)("area", d.codes)
         + AR1Layer()("steps", d.t, N, 1)
-        + RandomWalkLayer(embedding_dim=1)("times", d.columns[:, 0])
-        + MonotonicLayer(num_categories=4)("level", d.pairs[:, 0])
     )
 
 
 @pytest.fixture(scope="module")
 def posterior():
-    """All of them, fitted together."""
-    return fitted(many)
+    """All of them, fitted together, which is heard."""
+    before = len(compilations)
+    found = fitted(many)
+    assert compiled_since(before)
+    return found
 
 
 NEW = {k: v[:2] for k, v in DATA.items() if k != "y"}
@@ -457,11 +454,6 @@ ELSEWHERE = {
     "codes as floats": ({"codes": [0.0, 1.0]}, "fitted with integers.*Give integers"),
     "before the first step": ({"t": [0, -1]}, "'steps': code -1 is negative"),
     "after too many steps": ({"t": [0, 10**7]}, "'steps': .*forecast less far"),
-    "before the first time": (
-        {"columns": np.full((2, 3), -9.0)},
-        "'times': time -9.0 is before the first fitted one.*from there on",
-    ),
-    "a level above all": ({"pairs": [[0, 0], [9, 0]]}, "'level': code 9 is past"),
     "other columns": ({"columns": np.zeros((2, 2))}, r"fitted with columns \(3,\)"),
 }
 
@@ -474,5 +466,7 @@ def test_predictions_of_what_cannot_be_known_raise(posterior, what):
 
 
 def test_predictions_of_what_can_be_known_are_finite(posterior):
-    ahead = {**NEW, "t": [0, N + 5], "columns": NEW["columns"] + 9.0}
+    before = len(compilations)
+    ahead = {**NEW, "t": [0, N + 5], "x": [0.0, 3.0]}
     assert np.isfinite(posterior.predict(ahead).sd).all()
+    assert compiled_since(before)

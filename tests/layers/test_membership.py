@@ -53,8 +53,8 @@ def test_what_has_no_weight_is_not_read(padding):
     ("weights", "message"),
     [
         (np.array([[0.5, -0.1]]), r"1 of 2 values, in rows 0.*seen: -0.1"),
-        (np.array([[0.5, np.nan]]), "not finite"),
-        (np.array([[0.5, np.inf]]), "not finite"),
+        (np.array([[0.5, np.nan]]), "NaN or infinite"),
+        (np.array([[0.5, np.inf]]), "NaN or infinite"),
         (
             np.array([[0.5, 0.5, 0.0]]),
             r"shape \(1, 3\) and the codes have shape \(1, 2\)",
