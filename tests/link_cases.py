@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpyro import handlers
 from scipy import special, stats
 
 from lamina import links
@@ -33,6 +34,8 @@ class Case:
     columns: int = 1
     event: bool = False
     kind: str = "number"
+    log_mean: bool = False
+    """whether the predictor is the log of what grows with an exposure"""
     learned: tuple[str, ...] = ()
     """the sites of the link's parameters, where they are left to their defaults"""
 
@@ -272,6 +275,12 @@ def mixture_moments(eta):
     return first, SHARES[0] * squares[0] + SHARES[1] * squares[1] - first**2
 
 
+def scale_out_of_sight(eta, y=None, **options):
+    """`gaussian_link_exp`, its learned scale at a known value, and no site."""
+    with handlers.block(hide=["sigma"]), handlers.substitute(data={"sigma": SCALE}):
+        return links.gaussian_link_exp(eta, y, **options)
+
+
 FINITE = (np.nan, "finite numbers")
 ABOVE_ZERO = (-1.0, "positive numbers")
 COUNT = (1.5, r"the counts 0, 1, 2")
@@ -283,6 +292,35 @@ spread = {"scale": SCALE}
 dense = {"concentration": CONCENTRATION}
 
 CASES = {
+    "gaussian_link": scipy_case(
+        links.gaussian_link,
+        real,
+        lambda eta: stats.norm(eta, SCALE),
+        FINITE,
+        arguments=spread,
+        learned=("sigma",),
+    ),
+    "gaussian_link_exp": scipy_case(
+        scale_out_of_sight, real, lambda eta: stats.norm(eta, SCALE), FINITE
+    ),
+    "student_t_link": scipy_case(
+        links.student_t_link,
+        real,
+        lambda eta: stats.t(DF, eta, SCALE),
+        FINITE,
+        arguments={**spread, "df": DF},
+        learned=("sigma",),
+    ),
+    "logit_link": scipy_case(
+        links.logit_link,
+        binary,
+        lambda eta: stats.bernoulli(special.expit(eta)),
+        BIT,
+        pmf=True,
+    ),
+    "poisson_link": scipy_case(
+        links.poisson_link, counts, poisson, COUNT, pmf=True, log_mean=True
+    ),
     "lognormal_link": scipy_case(
         links.lognormal_link,
         positive,
@@ -313,6 +351,7 @@ CASES = {
         lambda eta: stats.gamma(CONCENTRATION, scale=np.exp(eta) / CONCENTRATION),
         ABOVE_ZERO,
         arguments=dense,
+        log_mean=True,
         learned=("concentration",),
     ),
     "inverse_gaussian_link": scipy_case(
@@ -321,6 +360,7 @@ CASES = {
         lambda eta: stats.invgauss(np.exp(eta) / CONCENTRATION, scale=CONCENTRATION),
         ABOVE_ZERO,
         arguments=dense,
+        log_mean=True,
         learned=("concentration",),
     ),
     "weibull_link": scipy_case(
@@ -329,6 +369,7 @@ CASES = {
         lambda eta: stats.weibull_min(CONCENTRATION, scale=np.exp(eta)),
         ABOVE_ZERO,
         arguments=dense,
+        log_mean=True,
         learned=("concentration",),
     ),
     "exponential_link": scipy_case(
@@ -336,6 +377,7 @@ CASES = {
         positive,
         lambda eta: stats.expon(scale=np.exp(eta)),
         ABOVE_ZERO,
+        log_mean=True,
     ),
     "beta_link": scipy_case(
         links.beta_link,
@@ -376,6 +418,7 @@ CASES = {
         binary,
         lambda eta: stats.bernoulli(-np.expm1(-np.exp(eta))),
         BIT,
+        log_mean=True,
         pmf=True,
     ),
     "binomial_link": scipy_case(
@@ -402,6 +445,7 @@ CASES = {
         COUNT,
         pmf=True,
         arguments=dense,
+        log_mean=True,
         learned=("concentration",),
     ),
     **{
@@ -409,6 +453,7 @@ CASES = {
             getattr(links, f"{prefix}_{which}_link"),
             counts,
             outside=COUNT,
+            log_mean=True,
             arguments={"zero": ZERO, **(dense if family is negative_binomial else {})},
             learned=(
                 *(("concentration",) if family is negative_binomial else ()),

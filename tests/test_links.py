@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.util import log_density
@@ -16,7 +16,6 @@ from scipy import stats
 from lamina import links
 from lamina.handlers import predicting, record_outcomes
 from lamina.layers import AdaptiveLayer, InterceptLayer
-from link_cases import CASES
 from support import enable_x64, log_prob, run, shape_of, shapes, trace
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
@@ -77,25 +76,6 @@ def case(request):
     return LINKS[request.param]
 
 
-def test_every_link_has_a_case():
-    public = {name for name in vars(links) if "_link" in name}
-    assert public == set(LINKS) | {name.split(",")[0] for name in CASES}
-
-
-@pytest.mark.parametrize("column", [False, True])
-@pytest.mark.parametrize("n", [1, 4])
-def test_one_unit_scores_each_row_once_and_keeps_the_shape_of_y(case, n, column):
-    link, outcomes, expected = case
-    rng = np.random.default_rng(n)
-    eta, y = rng.normal(size=(n, 1)), outcomes(rng, n, 1)
-    given = y if column else y[:, 0]
-    sites = trace(link, eta, given, values=SITES)
-    found = sites["obs"]["fn"].log_prob(sites["obs"]["value"])
-    assert found.shape == given.shape
-    assert_allclose(found, expected(y, eta).reshape(given.shape), rtol=1e-6, atol=1e-6)
-    assert_array_equal(sites["obs"]["value"], given)
-
-
 @pytest.mark.parametrize("n", [1, 3])
 def test_several_units_score_each_entry_once(case, n):
     link, outcomes, expected = case
@@ -125,17 +105,6 @@ def test_without_y_the_outcome_is_drawn_flat_for_one_unit(case, n, u):
     eta = np.zeros((n, u))
     assert shapes(link, eta)["obs"] == ((n,) if u == 1 else (n, u))
     assert shape_of(run, link, eta) == ((n,) if u == 1 else (n, u))
-
-
-@pytest.mark.parametrize("name", ["gaussian_link", "student_t_link", "poisson_link"])
-def test_draws_have_the_links_mean(name):
-    link = LINKS[name][0]
-    eta = np.full((20_000, 1), 0.5)
-    draws = np.asarray(run(link, eta, values={"sigma": np.array(1.0)}))
-    assert draws.shape == (20_000,)
-    mean = np.exp(0.5) if name == "poisson_link" else 0.5
-    error = draws.std() / np.sqrt(draws.size)
-    assert abs(draws.mean() - mean) < 4.0 * error
 
 
 @pytest.mark.parametrize("y_shape", [(1,), (5,), (1, 1), (5, 1)])
@@ -490,26 +459,6 @@ def test_replicates_keep_their_leading_axes():
     assert_allclose(found, stats.norm.logpdf(y, eta[..., 0], SIGMA))
     found = log_prob(links.gaussian_link, "obs", alpha, y, values=SITES)
     assert_allclose(found, stats.norm.logpdf(y, 1.0, SIGMA))
-
-
-def test_links_compile_with_traced_outcomes(case):
-    link, outcomes, expected = case
-    rng = np.random.default_rng(0)
-    eta, y = rng.normal(size=(3, 1)), outcomes(rng, 3)
-    compiled = jax.jit(
-        lambda eta, y: trace(link, eta, y, values=SITES)["obs"]["fn"].log_prob(y)
-    )
-    assert_allclose(compiled(eta, y), expected(y, eta[:, 0]), rtol=1e-6, atol=1e-6)
-
-
-def test_outcomes_are_recorded_with_predictor_and_mean(case):
-    link, outcomes, _ = case
-    rng = np.random.default_rng(0)
-    eta, y = rng.normal(size=(3, 1)), outcomes(rng, 3)
-    sites = trace(record_outcomes(link), eta, y, name="a")
-    mean = {"logit_link": sigmoid, "poisson_link": np.exp}.get(link.__name__, np.copy)
-    assert_allclose(sites["a.linear"]["value"], eta[:, 0])
-    assert_allclose(sites["a.mean"]["value"], mean(eta[:, 0]), rtol=1e-6)
 
 
 def test_scopes_rename_outcomes_and_what_is_recorded():

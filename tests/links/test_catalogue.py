@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpyro.infer.util import log_density
 
+from lamina import links
 from lamina.handlers import predicting, record_outcomes
 from link_cases import CASES, K
 from support import run, shape_of, shapes, trace
@@ -18,6 +19,12 @@ pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilat
 def case(request):
     """A link with its reference."""
     return CASES[request.param]
+
+
+def test_every_link_has_a_case():
+    public = {name for name in links.__all__ if "_link" in name}
+    assert public == {name.split(",")[0] for name in CASES}
+    assert public == {name for name in vars(links) if "_link" in name}
 
 
 def entries(fn, y):
@@ -33,6 +40,8 @@ def test_densities_are_those_of_the_reference(case, n):
     assert found.shape == (n,)
     assert_allclose(found, case.reference(y, eta), rtol=1e-6, atol=1e-12)
     assert_array_equal(sites["obs"]["value"], y)
+    as_floats = trace(case, eta, y.astype(float))["obs"]  # beside a NaN, say
+    assert_allclose(entries(as_floats["fn"], as_floats["value"]), found, rtol=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 4])
@@ -97,6 +106,9 @@ def test_the_mean_is_the_expected_outcome(case, n):
     wanted = (n, K) if case.kind == "codes" or case.event else (n,)
     assert sites["obs.mean"]["value"].shape == wanted
     assert_allclose(sites["obs.mean"]["value"], mean, rtol=1e-6, atol=1e-12)
+    if case.link.__name__ != "mixture":  # which has several
+        flat = case.columns == 1 and not case.event
+        assert_allclose(sites["obs.linear"]["value"], eta[:, 0] if flat else eta)
     if variance is not None and hasattr(sites["obs"]["fn"], "variance"):
         assert_allclose(sites["obs"]["fn"].variance, variance, rtol=1e-6)
 
@@ -109,6 +121,14 @@ def test_outcomes_outside_of_the_support_raise(case):
     with pytest.raises(ValueError, match=f"1 of 3 values, in rows 1.*{words}") as error:
         run(case, eta, y)
     assert str(bad if np.isnan(bad) else float(bad)) in str(error.value)
+
+
+def test_missing_outcomes_raise(case):
+    rng = np.random.default_rng(0)
+    eta, y = case.predictors(rng, 3), case.outcomes(rng, 3).astype(float)
+    y[(1, 0) if case.event else 1] = np.nan
+    with pytest.raises(ValueError, match=r"1 of 3 values, in rows 1.*\(seen: .*nan"):
+        run(case, eta, y)
 
 
 def test_rows_against_rows_raise(case):
@@ -165,6 +185,19 @@ def test_an_offset_is_added_to_the_predictor(case):
     offset = rng.normal(size=(4, case.columns))
     fn = trace(case, eta, y, offset=offset)["obs"]["fn"]
     expected = case.reference(y, eta + offset)
+    assert_allclose(entries(fn, y), expected, rtol=1e-6, atol=1e-12)
+
+
+def test_an_exposure_multiplies_what_the_predictor_is_the_log_of(case):
+    rng = np.random.default_rng(0)
+    eta, y = case.predictors(rng, 4), case.outcomes(rng, 4)
+    exposure = np.array([0.5, 1.0, 2.0, 7.0])
+    if not case.log_mean:
+        with pytest.raises(ValueError, match=r"Use `offset`|Give it to the components"):
+            run(case, eta, y, exposure=exposure)
+        return
+    fn = trace(case, eta, y, exposure=exposure)["obs"]["fn"]
+    expected = case.reference(y, eta + np.log(exposure)[:, None])
     assert_allclose(entries(fn, y), expected, rtol=1e-6, atol=1e-12)
 
 

@@ -1,5 +1,8 @@
 """One mechanism for every parameter: learned, known or a layer's output."""
 
+import inspect
+from functools import partial
+
 import numpy as np
 import numpyro.distributions as dist
 import pytest
@@ -16,6 +19,38 @@ ETA = np.array([[0.2], [-0.4], [1.0]])
 
 # link, the parameter, a known value, its transform, other parameters, outcomes
 MODELLED = {
+    "gaussian": (links.gaussian_link, "scale", "log", 0.6, {}, [0.0, 1.0, 2.0]),
+    "student": (links.student_t_link, "scale", "log", 0.6, {}, [0.0, 1.0, 2.0]),
+    "laplace": (links.quantile_link, "scale", "log", 0.6, {}, [0.0, 1.0, 2.0]),
+    "skew": (
+        links.skew_normal_link,
+        "scale",
+        "log",
+        0.6,
+        {"alpha": 2.0},
+        [0.0, 1.0, 2],
+    ),
+    "tables": (
+        links.dirichlet_multinomial_link,
+        "concentration",
+        "log",
+        3.0,
+        {"trials": 5},
+        [[0, 2, 3], [5, 0, 0], [1, 2, 2]],
+    ),
+    **{
+        f"{which} {argument}": (
+            getattr(links, f"{which}_negative_binomial_link"),
+            argument,
+            *given,
+            [0, 2, 5],
+        )
+        for which in ("zero_inflated", "hurdle")
+        for argument, *given in (
+            ("concentration", "log", 3.0, {"zero": 0.3}),
+            ("zero", "logit", 0.3, {"concentration": 3.0}),
+        )
+    },
     "df": (links.student_t_link, "df", "log", 5.0, {"scale": 1.0}, [0.0, 1.0, 9.0]),
     "quantile": (
         links.quantile_link,
@@ -105,8 +140,42 @@ MODELLED = {
 LINE = {"log": np.log, "logit": special.logit}
 
 
+OTHERS = {
+    ("skew_normal_link", "alpha"),  # a predictor as it is
+    ("mixture_link", "probabilities"),  # of which `logits` are the predictor
+    ("mixture_link", "logits"),
+    ("multivariate_gaussian_link", "scale"),  # with a column for each output, below
+    # learned or known for all rows alike
+    ("multivariate_gaussian_link", "correlation"),
+    ("ordinal_link", "probabilities"),
+    ("ordinal_link", "cutpoints"),
+}
+NO_PARAMETERS = {
+    *("eta", "mu", "components", "y", "name", "options", "trials"),
+    *("num_categories", "ordering", "transform", "reference"),
+}
+
+
+def test_every_parameter_is_here():
+    found = set()
+    for name in links.__all__:
+        if "_link" in name:
+            given = set(inspect.signature(getattr(links, name)).parameters)
+            predictors = {p for p in given if p.startswith(("log_", "logit_"))}
+            found |= {(name, p) for p in given - predictors - NO_PARAMETERS}
+    modelled = {(link.__name__, argument) for link, argument, *_ in MODELLED.values()}
+    assert modelled | OTHERS == found
+    assert not modelled & OTHERS
+
+
+def predictors(y):
+    """A column, or one for each of the outcome's."""
+    return np.repeat(ETA, y.shape[1], axis=1) if y.ndim == 2 else ETA
+
+
 def densities(link, y, **given):
-    site = trace(link, ETA, np.array(y), **given)["obs"]
+    y = np.array(y)
+    site = trace(link, predictors(y), y, **given)["obs"]
     return np.asarray(site["fn"].log_prob(site["value"]))
 
 
@@ -126,17 +195,18 @@ def test_a_predictor_is_the_parameter_under_its_transform(name):
 @pytest.mark.parametrize("name", MODELLED)
 def test_a_parameter_has_one_source_and_its_domain(name):
     link, argument, transform, value, others, y = MODELLED[name]
-    predictor = f"{transform}_{argument}"
+    y, predictor = np.array(y), f"{transform}_{argument}"
+    link = partial(link, predictors(y), y, **others)
     words = f"both `{argument}` and `{predictor}`"
     with pytest.raises(ValueError, match=words):
-        run(link, ETA, np.array(y), **others, **{argument: value, predictor: ETA})
+        run(link, **{argument: value, predictor: ETA})
     with pytest.raises(ValueError, match=r"1 of .* are not"):
-        run(link, ETA, np.array(y), **others, **{argument: -1.0})
+        run(link, **{argument: -1.0})
     prior = dist.Normal(0.0, 1.0)
     with pytest.raises(ValueError, match="allows"):
-        run(link, ETA, np.array(y), **others, **{argument: prior})
+        run(link, **{argument: prior})
     with pytest.raises(ValueError, match="rows against rows"):
-        run(link, ETA, np.array(y), **others, **{argument: np.full(2, value)})
+        run(link, **{argument: np.full(2, value)})
 
 
 def test_a_probability_is_no_positive_number():
@@ -144,6 +214,15 @@ def test_a_probability_is_no_positive_number():
         run(links.hurdle_poisson_link, ETA, zero=dist.HalfNormal(1.0))
     with pytest.raises(ValueError, match="strictly between 0 and 1"):
         run(links.hurdle_poisson_link, ETA, zero=1.0)
+
+
+def test_alpha_is_a_predictor_as_it_is():
+    link, y = partial(links.skew_normal_link, scale=0.7), [0.0, 1.0, 2.0]
+    alpha = np.array([[-2.0], [0.0], [3.0]])
+    found = densities(link, y, alpha=alpha)
+    alone = [densities(link, y, alpha=a)[i] for i, a in enumerate(alpha[:, 0])]
+    assert_allclose(found, alone, rtol=1e-9)
+    assert len(set(densities(link, y, alpha=a)[0] for a in alpha[:, 0])) == 3
 
 
 def test_outputs_of_a_multivariate_normal_learn_a_scale_each():

@@ -119,6 +119,18 @@ FAMILIES = {
         Zeros(poisson(ETA), ZERO, cut=False),
         "count",
     ),
+    "zero-inflated negative binomial": (
+        links.zero_inflated_negative_binomial_link,
+        {"zero": ZERO, "concentration": CONCENTRATION},
+        Zeros(negative_binomial(ETA), ZERO, cut=False),
+        "count",
+    ),
+    "hurdle of a poisson": (
+        links.hurdle_poisson_link,
+        {"zero": ZERO},
+        Zeros(poisson(ETA), ZERO, cut=True),
+        "count",
+    ),
     "hurdle": (
         links.hurdle_negative_binomial_link,
         {"zero": ZERO, "concentration": CONCENTRATION},
@@ -133,6 +145,18 @@ SEEN = {
     "count": ([1, 2, 4, 0], [2, 5, 6, 3], (0, 6)),
 }
 CODES = np.array([-1, 0, 1, 2])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_link_has_its_tails_here_or_refuses(name):
+    case = CASES[name]
+    if name == "gaussian_link_exp" or case.link in {f[0] for f in FAMILIES.values()}:
+        return  # the first is gaussian_link
+    rng = np.random.default_rng(0)
+    eta, y = case.predictors(rng, 3), case.outcomes(rng, 3)
+    for options in ({"censored": [0, 0, 1]}, {"truncated": (None, 100)}):
+        with pytest.raises(ValueError, match="need a cumulative distribution function"):
+            run(case, eta, y, **options)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -248,12 +272,6 @@ def test_flags_say_that_a_row_is_censored_on_the_right(censored):
     y = np.array([0.5, 2.0])
     found = log_prob(links.exponential_link, y, censored=censored)
     assert_allclose(found, -y * np.exp(-ETA), rtol=1e-9)
-
-
-def test_exposure_multiplies_the_mean():
-    y, exposure = np.array([3, 5]), np.array([2.0, 10.0])
-    found = log_prob(links.poisson_link, y, exposure=exposure)
-    assert_allclose(found, stats.poisson.logpmf(y, exposure * np.exp(ETA)), rtol=1e-9)
 
 
 @pytest.mark.slow
