@@ -76,8 +76,18 @@ def _with_reference(options: Options) -> Options:
 
 def observe_categories(outcome: Outcome, log_p: Array) -> Array:
     """Observe codes whose probabilities have these logs; their mean is those."""
-    fn = dist.Categorical(logits=log_p)
-    return outcome.observe(fn, mean=lambda: jnp.exp(log_p))
+    return outcome.observe(Categories(log_p), mean=lambda: jnp.exp(log_p))
+
+
+class Categories(dist.CategoricalLogits):
+    """Codes, as integers or as whole floating numbers, as they are beside a NaN."""
+
+    def log_prob(self, value: Array) -> Array:
+        codes = jnp.asarray(value).astype(int)
+        found = super().log_prob(codes)
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            return found
+        return jnp.where(codes == value, found, jnp.nan)
 
 
 def ordinal_link(
