@@ -13,8 +13,6 @@ from numpyro.distributions import Distribution
 from lamina._typing import Array
 
 SMALLEST_CODE = -(2**31) + 1
-UNSEEN = "mark levels that were not fitted by negative codes when predicting"
-PAST = f"raise `num_categories`, or {UNSEEN}"
 
 
 def concrete(value: Any) -> np.ndarray | None:
@@ -114,13 +112,13 @@ def as_codes(
     *,
     unseen: bool,
     ahead: int = 0,
-    past: str = PAST,
+    past: str = "mark levels that were not fitted by negative codes when predicting",
 ) -> Array:
     """`x` as integer codes (n,), checked against the table where they are known.
 
     Negative codes stand for levels that were never fitted: allowed where `unseen`. Codes
-    may be up to `ahead` past the table, where a sequence goes on; `past` is what to do
-    about a code past the table.
+    may be up to `ahead` past the table, where a sequence goes on; `past` is what else to
+    do about a code past the table.
     """
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
@@ -148,7 +146,7 @@ def as_codes(
             raise ValueError(
                 f"{where}: code {known.max()} is past its table of {num_categories} "
                 f"categories (0 to {num_categories - 1}). It would read another "
-                f"level's effect: {past}."
+                f"level's effect: raise `num_categories`, or {past}."
             )
         if known.min() < 0 and not unseen:
             raise ValueError(

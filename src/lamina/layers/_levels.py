@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from lamina._checks import PAST, as_codes, concrete
+from lamina._checks import as_codes, concrete
 from lamina._typing import Array, Prior, Shape, show
 from lamina.effects import prediction, product
 from lamina.layers._base import BLayer
@@ -30,8 +30,6 @@ class Levels(BLayer):
     """Tables with one row for each level, and a policy for unseen ones."""
 
     unseen: Unseen
-    past: ClassVar[str] = PAST
-    """what to do about a code past the table"""
     _resolved: Prior
 
     def __post_init__(self) -> None:
@@ -62,7 +60,7 @@ class Levels(BLayer):
         """
         where = where or self.label(name)
         asked, allowed = prediction(), self.allows_unseen()
-        codes = as_codes(where, x, shape[0], unseen=allowed, past=self.past)
+        codes = as_codes(where, x, shape[0], unseen=allowed)
         drawn = asked is not None and allowed and not none_negative(x)
         joint = self.unseen == "draw" and getattr(self._resolved, "joint", False)
         if drawn and joint:

@@ -30,10 +30,7 @@ from lamina.products import lookup
 
 FURTHEST = 100_000
 """Steps past the last fitted index that a forecast may go."""
-LATER = (
-    "raise `num_categories`, or keep the row for a prediction, which goes on past the "
-    "table"
-)
+LATER = "keep the row for a prediction, which goes on past the table"
 BEFORE = -1
 """The index before the first."""
 Draw = Callable[..., Array]

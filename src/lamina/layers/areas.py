@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from numpyro.distributions import HalfNormal
 
@@ -19,10 +19,6 @@ from lamina.priors import UNIT_SCALE, Adaptive
 @dataclass(frozen=True, repr=False, eq=False)
 class AreaForm(Levels):
     """A constant for each area of a graph; its prior relates neighbours."""
-
-    past: ClassVar[str] = (
-        "number the areas from 0, in the order of the adjacency, and give that every area"
-    )
 
     adjacency: Any = None
     lmbda_dist: Family = HalfNormal

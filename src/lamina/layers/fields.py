@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from lamina._checks import UNSEEN, as_array, as_columns, concrete, positive_size
+from lamina._checks import as_array, as_columns, concrete, positive_size
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers.groups import TableForm
@@ -58,8 +58,6 @@ class FieldFMLayer(TableForm):
     Source: Rendle (2010), Factorization Machines, section V.A, for indicators; Agarwal
     and Chen (2009), Regression-based Latent Factor Models, section 2, for features.
     """
-
-    past: ClassVar[str] = f"raise its number in `field_sizes`, or {UNSEEN}"
 
     units: int = 1
     _: KW_ONLY

@@ -62,8 +62,7 @@ class MonotonicLayer(AdaptiveForm):
                 f"{where}: `num_categories` is {c}, but an effect that rises needs two "
                 "categories: with one the term is always zero."
             )
-        past = "raise `num_categories`, or drop such rows"
-        codes = as_codes(where, x, c, unseen=False, past=past)
+        codes = as_codes(where, x, c, unseen=False, past="drop such rows")
         self.outside_rows(name, codes.shape[0])
         beta = self.coefficients(name, (1, self.units))
         return term(name, product(rising, codes, self.simplex(name, c - 1, beta), beta))
