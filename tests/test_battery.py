@@ -1,5 +1,7 @@
 """What every layer and every link must survive, in one place."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +15,27 @@ from numpyro.infer import NUTS, SVI, Predictive, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.util import log_density
 
-from cases import CASES
+import lamina.layers
+from cases import AREAS, CASES, LONG
 from lamina import links
-from lamina.handlers import record_terms
-from lamina.layers import AdaptiveLayer
+from lamina.handlers import learn, record_terms, remembering
+from lamina.layers import (
+    AdaptiveLayer,
+    AR1Layer,
+    AttentionLayer,
+    CARLayer,
+    FieldFMLayer,
+    FMLayer,
+    HSGPLayer,
+    MLPLayer,
+    MultiMembershipLayer,
+    RandomSlopesLayer,
+    RandomWalkLayer,
+    SeasonalLayer,
+    SplineLayer,
+    TensorSplineLayer,
+)
+from lamina.priors import Adaptive
 from support import enable_x64, run
 
 pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
@@ -79,6 +98,11 @@ MODELS = {name: layer_model(case) for name, case in CASES.items()} | {
         links.poisson_link, lambda rng, n: rng.poisson(2.0, size=n)
     ),
 }
+
+
+def test_every_layer_is_here():
+    assert set(CASES) == set(lamina.layers.__all__) - {"BLayer"}
+    assert set(CASES) < set(MODELS)
 
 
 @pytest.fixture(params=MODELS)
@@ -223,3 +247,94 @@ def test_gradients_of_the_log_density_are_those_of_finite_differences(model_and_
             )
             slope = (gradient[name] * direction).sum()
             assert_allclose(slope, (up - down) / 2e-5, rtol=1e-5, atol=1e-6)
+
+
+ROWS = {
+    "x": lambda rng, n: rng.normal(size=n),
+    "columns": lambda rng, n: rng.normal(size=(n, 3)),
+    "codes": lambda rng, n: rng.integers(0, 4, size=n),
+    "pairs": lambda rng, n: rng.integers(0, 4, size=(n, 2)),
+    "times": lambda rng, n: np.sort(rng.uniform(0.0, 9.0, size=n)),
+}
+PERIODIC = HSGPLayer(kernel="periodic", period=2.0, num_basis=5, length_kwargs=LONG)
+MATERN = HSGPLayer(
+    kernel="matern52", num_basis=12, boundary=4.2, length_kwargs=LONG, units=2
+)
+# the forms of layers whose sites or products are others than those of their cases
+FORMS = {
+    "a walk of slopes": lambda d: RandomWalkLayer(order=2)("f", d.codes, 4, 2),
+    "a walk at times": lambda d: RandomWalkLayer()("f", d.times, embedding_dim=1),
+    "a walk for each group": lambda d: RandomWalkLayer()(
+        "f", d.codes, 4, 1, group=d.pairs[:, 0], num_groups=4
+    ),
+    "an autoregression for each group": lambda d: AR1Layer()(
+        "f", d.codes, 4, 1, group=d.pairs[:, 0], num_groups=4
+    ),
+    "a cyclic walk and waves": lambda d: SeasonalLayer()(
+        "f", d.codes, (4, 9), ("walk", 2)
+    ),
+    "a varying coefficient": lambda d: SplineLayer(num_basis=5)("f", d.x, by=d.times),
+    "a cyclic curve": lambda d: SplineLayer(num_basis=6, cyclic=2.0)("f", d.x),
+    "a cyclic surface": lambda d: TensorSplineLayer(
+        num_basis=5, cyclic=(None, 2.0), units=2
+    )("f", d.columns[:, :2]),
+    "a periodic process": lambda d: PERIODIC("f", d.x),
+    "a rough process": lambda d: MATERN("f", d.x),
+    "independent slopes": lambda d: RandomSlopesLayer(correlated=False)(
+        "f", d.columns, d.codes, 4
+    ),
+    "equal members": lambda d: MultiMembershipLayer()("f", d.pairs, num_categories=4),
+    "intrinsic neighbours": lambda d: CARLayer(AREAS, proper=False)("f", d.codes),
+    "centred neighbours": lambda d: CARLayer(AREAS, centered=True)("f", d.codes),
+    "main effects": lambda d: FMLayer(main_effects=True)("f", d.columns, 2),
+    "described fields": lambda d: FieldFMLayer(main_effects=False)(
+        "f", d.pairs, (4, 4), 2, features=(np.eye(4)[:, :2], None)
+    ),
+    "hidden layers that add": lambda d: MLPLayer(
+        hidden=(3, 3), skip=True, prior=Adaptive()
+    )("f", d.columns),
+    "blocks of attention": lambda d: AttentionLayer(embedding_dim=4, num_blocks=2)(
+        "f", d.columns
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
+def test_other_forms_take_steps_and_predict_a_row_at_a_time(name, key):
+    """SVI in float64, NUTS in float32; predictions of one row are those among many."""
+    build = FORMS[name]
+
+    def rows_of(n):
+        rng = np.random.default_rng(3)
+        return {k: draw(rng, n) for k, draw in ROWS.items()}
+
+    def model(y=None, **data):
+        f = build(SimpleNamespace(**data))
+        return links.gaussian_link(f, y)
+
+    with jax.numpy_rank_promotion("allow"):
+        data = rows_of(30)
+        known = remembering(model, learn(model, data))
+        predict = jax.jit(Predictive(record_terms(known), num_samples=2))
+        drawn = predict(key, **data)
+        one = predict(key, **{k: v[7:8] for k, v in data.items()})
+        assert_allclose(one["f.term"], drawn["f.term"][:, 7:8], rtol=1e-4, atol=1e-5)
+
+        y = np.asarray(drawn["obs"][0])
+        with enable_x64():
+            before, after, loss = svi_step(
+                lambda data, y: known(y=y, **data), (data,), y, key
+            )
+        assert np.isfinite(loss)
+        assert all(np.all(v != before[k]) for k, v in after.items())
+
+        kernel = NUTS(known, step_size=1e-3, max_tree_depth=2)
+
+        @jax.jit
+        def step(key, data):
+            start = kernel.init(key, 1, None, (), data)
+            return start.z, kernel.sample(start, (), data).z
+
+        start, end = step(key, {"y": y, **data})
+        assert all(np.all(np.isfinite(v) & (v != start[k])) for k, v in end.items())
