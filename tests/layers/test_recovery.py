@@ -46,7 +46,8 @@ def test_what_made_the_data_is_found(name):
         gaussian_link(case("mu", *data), y, scale=NOISE)
 
     before = Predictive(record_terms(model), num_samples=300)(jax.random.key(0), *data)
-    mcmc = MCMC(NUTS(model), num_warmup=300, num_samples=300, progress_bar=False)
+    kernel = NUTS(model, max_tree_depth=7)
+    mcmc = MCMC(kernel, num_warmup=300, num_samples=300, progress_bar=False)
     mcmc.run(jax.random.key(1), *data, y=y if y.shape[1] > 1 else y[:, 0])
     draws = mcmc.get_samples()
     after = Predictive(record_terms(model), draws)(jax.random.key(2), *data)
