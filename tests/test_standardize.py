@@ -17,7 +17,7 @@ from lamina import (
     RandomEffectsLayer,
     gaussian_link,
 )
-from lamina.layers import MLPLayer, RandomSlopesLayer
+from lamina.layers import HorseshoeLayer, MLPLayer, RandomSlopesLayer
 from lamina.links import gamma_link, mixture_link, poisson_link, student_t_link
 
 RNG = np.random.default_rng(3)
@@ -297,3 +297,32 @@ def test_components_of_a_mixture_are_in_the_units_of_the_outcome():
     linear = draw(posterior, "high.beta")[0, 0] + X @ draw(posterior, "b.beta")[:, 0]
     mean = 0.01 * draw(posterior, "low.beta")[0, 0] + 0.99 * linear
     assert_allclose(posterior.predict(kind="mean").mean, mean, rtol=1e-3)
+
+
+def test_layers_in_scopes_are_told_apart():
+    def model(x, g, y=None):
+        mu = InterceptLayer()("a")
+        for k in range(2):
+            with numpyro.handlers.scope(prefix=f"part{k}"):
+                mu = mu + FixedPriorLayer()("b", x[:, k])
+        return gaussian_link(mu, y)
+
+    posterior = fit(model)
+    by_hand = draw(posterior, "a.beta")[0, 0] + sum(
+        X[:, k] * draw(posterior, f"part{k}/b.beta")[0, 0] for k in range(2)
+    )
+    assert_allclose(posterior.predict(kind="linear").mean, by_hand, rtol=1e-4)
+    assert_allclose(
+        posterior.standards["part1/b.columns"].scale, X[:, 1].std(), rtol=1e-4
+    )
+
+
+def test_a_local_scale_is_no_standard_deviation_of_coefficients():
+    def model(x, y=None):
+        return gaussian_link(InterceptLayer()("a") + HorseshoeLayer()("b", x), y)
+
+    posterior = fit(model, {"x": X, "y": Y})
+    for site in ("b.lmbda", "b.tau"):
+        assert_allclose(posterior.draws[site], posterior.model_draws[site])
+    ratio = posterior.draws["b.beta"] / posterior.model_draws["b.beta"]
+    assert_allclose(ratio[0, 0, :, 0], Y.std() / X.std(0), rtol=1e-4)

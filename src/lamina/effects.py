@@ -30,6 +30,8 @@ from numpyro.primitives import _PYRO_STACK, CondIndepStackFrame, apply_stack
 from lamina._typing import Array
 
 ROW_FACTOR = "is_row_factor"
+SCALES = "scales"
+"""in the `infer` of a site: the coefficients whose standard deviation it is"""
 
 
 class Announcement(dict):
@@ -140,6 +142,14 @@ def prediction() -> Prediction | None:
     )
 
 
+def scoped(name: str) -> str:
+    """A name as the scopes that surround this call change it."""
+    for handler in reversed(_PYRO_STACK):
+        if isinstance(handler, numpyro.handlers.scope):
+            name = f"{handler.prefix}{handler.divider}{name}"
+    return name
+
+
 class Unlearned(ValueError):
     """What a layer learns from the training data was asked for where it cannot be."""
 
@@ -151,8 +161,11 @@ def remember(name: str, learn: Callable[[np.ndarray], Any], data: Any) -> Any:
     and predictions. Without a handler that keeps it, it is learned from the data at
     hand, which raises where these are traced or are those of a prediction.
 
+    Scopes prefix the name, as they do a site's.
+
     Raises: Unlearned, a ValueError.
     """
+    name = scoped(name)
     # not a message: blocks, which hide sites, would hide what is no site
     memories = [h.memory for h in _PYRO_STACK if hasattr(h, "memory")]
     for memory in reversed(memories):

@@ -14,6 +14,7 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from lamina._typing import Array, Model, Shape, arrays_apart
+from lamina.effects import SCALES, scoped
 
 ADDED, ABSENT, OTHERWISE = 1, 0, -1
 
@@ -39,6 +40,8 @@ class Parts:
     """the layers' columns, by name"""
     with_units: Mapping[str, bool]
     """outcome -> whether its predictor is of its log, for those that have units"""
+    scales: Mapping[str, str]
+    """site -> the coefficients that it is the scale of"""
     in_units: Mapping[str, str]
     """site -> the outcome in whose units it is"""
     slopes: Mapping[str, Mapping[str, np.ndarray]]
@@ -61,7 +64,7 @@ def additive_parts(model: Model, arguments: Mapping[str, Any]) -> Parts:
     arrays, others = arrays_apart(arguments)
     found = _run(model, arguments, random.key(0), {}, 1.0, abstract=True)
     if not found.terms:
-        return Parts({}, frozenset(), found.with_units, found.in_units, {}, frozenset())
+        return Parts({}, frozenset(), {}, {}, {}, {}, frozenset())
     zeros = {name: jnp.zeros(t.shape[-1:]) for name, t in found.terms.items()}
 
     @jax.jit
@@ -87,6 +90,7 @@ def additive_parts(model: Model, arguments: Mapping[str, Any]) -> Parts:
         found.terms,
         frozenset(found.columns),
         found.with_units,
+        found.scales,
         found.in_units,
         same,
         frozenset(left),
@@ -115,24 +119,28 @@ class _moving(Messenger):
         self.terms: dict[str, Term] = {}
         self.columns: set[str] = set()
         self.with_units: dict[str, bool] = {}
+        self.scales: dict[str, str] = {}
         self.in_units: dict[str, str] = {}
         self.predictors: dict[str, Array] = {}
 
     def process_message(self, message: Any) -> None:
         match message["type"]:
             case "term":
-                name, value = message["term"], message["value"]
+                name, value = scoped(message["term"]), message["value"]
                 self.terms[name] = Term(jnp.shape(value), message["linear_in"])
                 message["value"] = self.factor * value + self.moves.get(name, 0.0)
             case "columns":
-                self.columns.add(message["columns"])
+                self.columns.add(scoped(message["columns"]))
             case "units" if message["y"] is not None:
-                self.with_units[message["outcome"]] = message["log"]
-                self.predictors[message["outcome"]] = message["predictor"]
+                name = scoped(message["outcome"])
+                self.with_units[name] = message["log"]
+                self.predictors[name] = message["predictor"]
             case "in_units":
-                self.in_units[message["site"]] = message["outcome"]
+                self.in_units[scoped(message["site"])] = scoped(message["outcome"])
             case "outcome":
-                self.predictors.setdefault(message["outcome"], message["value"])
+                self.predictors.setdefault(scoped(message["outcome"]), message["value"])
+            case "sample" if SCALES in message["infer"]:
+                self.scales[message["name"]] = scoped(message["infer"][SCALES])
 
 
 def _run(

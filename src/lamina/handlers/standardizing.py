@@ -17,7 +17,7 @@ import numpy as np
 from numpyro.primitives import Messenger
 
 from lamina._typing import Model
-from lamina.effects import Standard, remember
+from lamina.effects import Standard, remember, scoped
 from lamina.handlers.additive import ADDED, OTHERWISE, Parts
 
 
@@ -42,23 +42,30 @@ class standardizing(Messenger):
     def process_message(self, message: Any) -> None:
         if message["type"] == "columns":
             name, x = message["columns"], message["value"]
-            learn = partial(of_columns, centred=name in self.centred)
+            learn = partial(of_columns, centred=scoped(name) in self.centred)
             location, scale = (
                 jnp.asarray(v, x.dtype)[None, :]
                 for v in remember(of_layer(name), learn, x)
             )
             message["value"] = (x - location) / scale
-        elif message["type"] == "units" and message["outcome"] in self.logs:
+        elif message["type"] == "units" and scoped(message["outcome"]) in self.logs:
             name = message["outcome"]
             learn = partial(
-                of_outcome, log=self.logs[name], centred=name in self.centred
+                of_outcome,
+                log=self.logs[scoped(name)],
+                centred=scoped(name) in self.centred,
             )
-            message["value"] = remember(f"{name}.units", learn, message["y"])
+            message["value"] = remember(of_units(name), learn, message["y"])
 
 
 def of_layer(name: str) -> str:
     """Under which name the units of a layer's columns are remembered."""
     return f"{name}.columns"
+
+
+def of_units(name: str) -> str:
+    """Under which name the units of an outcome are remembered."""
+    return f"{name}.units"
 
 
 def of_columns(x: np.ndarray, *, centred: bool) -> Standard:
@@ -149,8 +156,8 @@ class Units:
         for outcome in self.centred & self.parts.slopes.keys():
             self._shift(draws, outcome, memory)
         for site, outcome in self.parts.in_units.items():
-            if f"{outcome}.units" in memory and site in draws:
-                draws[site] = draws[site] * memory[f"{outcome}.units"].scale
+            if of_units(outcome) in memory and site in draws:
+                draws[site] = draws[site] * memory[of_units(outcome)].scale
         return draws, tuple(left)
 
     def _scales_of_units(
@@ -159,7 +166,7 @@ class Units:
         """What each unit of a term is multiplied by on its way into a predictor, (u,)."""
         scales = np.ones(self.parts.terms[name].shape[-1])
         for outcome, slopes in self.parts.slopes.items():
-            known = memory.get(f"{outcome}.units")
+            known = memory.get(of_units(outcome))
             if known is None:
                 continue
             if (slopes[name] == OTHERWISE).any():
@@ -174,7 +181,7 @@ class Units:
         scales: np.ndarray | None,
         memory: Mapping[str, Any],
     ) -> list[str]:
-        """Change a term's coefficients, and the scale that they share: the sites left."""
+        """Change a term's coefficients, and the scales that they share: the sites left."""
         columns = memory.get(of_layer(name))
         term = self.parts.terms[name]
         sites = {f"{name}.{k}": axis for k, axis in term.linear_in.items()}
@@ -183,6 +190,7 @@ class Units:
             return []
         if scales is None or not sites or not sites.keys() <= draws.keys():
             return own
+        left = []
         for site, axis in sites.items():
             factor = scales
             if columns is not None and axis is not None:
@@ -190,16 +198,17 @@ class Units:
                 per = np.r_[np.ones(shape[axis] - len(columns.scale)), columns.scale]
                 factor = scales / (per[:, None] if axis == 0 else per)
             draws[site] = draws[site] * factor
-        shared = f"{name}.lmbda"
-        if shared not in draws:
-            return []
-        shape = draws[shared].shape[2:]
-        if factor.ndim > len(shape) and (factor == factor[:1]).all():
-            factor = factor[0]  # one factor for all coefficients that share a scale
-        if factor.shape != shape:
-            return [shared]
-        draws[shared] = draws[shared] * factor
-        return []
+            for shared in draws.keys() & self.parts.scales.keys():
+                if self.parts.scales[shared] != site:
+                    continue
+                shape = draws[shared].shape[2:]
+                if factor.ndim > len(shape) and (factor == factor[:1]).all():
+                    factor = factor[0]  # one for all coefficients that share a scale
+                if factor.shape == shape:
+                    draws[shared] = draws[shared] * factor
+                else:
+                    left.append(shared)
+        return left
 
     def _shift(
         self, draws: dict[str, np.ndarray], outcome: str, memory: Mapping[str, Any]
@@ -208,7 +217,7 @@ class Units:
         terms = self.parts.terms
         added = [k for k in terms if self.parts.adds(outcome, k)]
         constant = next(k for k in added if terms[k].constant)
-        known = memory.get(f"{outcome}.units")
+        known = memory.get(of_units(outcome))
         shift = 0.0 if known is None else known.location
         for name in added:
             if name in self.centred:
