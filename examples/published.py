@@ -87,6 +87,16 @@ def pooled(posterior: lamina.Posterior, site: str) -> np.ndarray:
     return draws.reshape(-1, *draws.shape[2:])
 
 
+def indicators(labels: np.ndarray, levels: Sequence[str]) -> np.ndarray:
+    """A column for each level, 1 in its rows and 0 in others: (n, level)."""
+    return (labels[:, None] == np.array(levels)).astype(float)
+
+
+def middle(draws: np.ndarray) -> np.ndarray:
+    """The ends of the middle 90 % of the draws: (draw, ...) -> (2, ...)."""
+    return np.quantile(draws, [0.05, 0.95], axis=0)
+
+
 def comparison(figures: Sequence[Figure]) -> Table:
     """The figures as a table that prints."""
     columns = {
