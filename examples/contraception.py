@@ -19,7 +19,17 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from numpyro.distributions import HalfNormal
-from published import NUTS, Figure, codes, indicators, middle, pooled, read, show
+from published import (
+    NUTS,
+    Figure,
+    caterpillar,
+    codes,
+    indicators,
+    middle,
+    pooled,
+    read,
+    show,
+)
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
@@ -115,20 +125,16 @@ def draw(posterior: lamina.Posterior) -> Any:
             x = columns(age, np.full(60, urban), np.full(60, children))
             eta = effects(posterior) @ np.column_stack([np.ones(60), x]).T
             p = 1 / (1 + np.exp(-eta))
-            years, colour = 10 * age, f"C{i}"
+            years, look = 10 * age, {"color": f"C{i}", "ls": "-" if i < 3 else "--"}
             if children in ("0", "3+"):
-                axes.fill_between(years, *middle(p), color=colour, alpha=0.15, lw=0)
-            axes.plot(years, p.mean(axis=0), color=colour, label=children)
+                axes.fill_between(years, *middle(p), color=f"C{i}", alpha=0.15, lw=0)
+            axes.plot(years, p.mean(axis=0), label=children, **look)
         axes.set_title(("rural", "urban")[urban], fontsize=10)
         axes.set_ylim(0, 0.8)
         axes.set_xlabel("age less the mean, years")
-    panels[0].set_ylabel("probability of use in an average district")
+    panels[0].set_ylabel("probability of use in an average district\n(bands: 90 %)")
     panels[0].legend(title="living children", frameon=False, ncols=4)
-    districts = pooled(posterior, "district.theta")[:, :, 0]
-    order = districts.mean(axis=0).argsort()
-    last.axvline(0.0, color="0.8")
-    last.hlines(range(60), *middle(districts[:, order]), color="tab:blue", lw=1)
-    last.plot(districts.mean(axis=0)[order], range(60), "o", color="tab:blue", ms=3)
+    caterpillar(last, pooled(posterior, "district.theta")[:, :, 0], size=3)
     last.set_yticks([])
     last.set_ylabel("districts")
     last.set_xlabel("log odds beside an average district's\n(mean, 90 %)")

@@ -72,44 +72,31 @@ def figures(posterior: lamina.Posterior) -> list[Figure]:
 
 def draw(posterior: lamina.Posterior) -> Any:
     """Shares of highly satisfied tenants, as they are and as the model has them."""
-    table = read("housing_satisfaction")
-    count, high = table["count"].astype(float), table["satisfaction"] == "High"
-    fitted = posterior.predict(kind="mean")
+    table, fitted = read("housing_satisfaction"), posterior.predict(kind="mean")
+    factors = {"satisfaction": SATISFACTION, **LEVELS}
+    order = np.lexsort(
+        [indicators(table[name], factors[name]).argmax(axis=1) for name in factors]
+    )
+    # contact, type, influence, satisfaction
+    count = table["count"].astype(float)[order].reshape(2, 4, 3, 3)
+    # a cell's three rows have the same probabilities; the last is of high satisfaction
+    mean, low, high = (
+        values[order].reshape(2, 4, 3, 3, 3)[:, :, :, 0, 2]
+        for values in (fitted.mean, fitted.lower, fitted.upper)
+    )
+    tenants = count.sum(axis=-1)
     figure, panels = plt.subplots(
         1, 4, figsize=(10, 3.8), sharey=True, layout="constrained"
     )
-    for axes, kind in zip(panels, LEVELS["type"], strict=True):
-        for contact, colour in zip(LEVELS["contact"], ("orange", "blue"), strict=True):
-            shift = 0.06 if contact == "High" else -0.06
-            look = {"color": f"tab:{colour}"}
-            cell = (table["type"] == kind) & (table["contact"] == contact)
-            # the three rows of a cell have the same probabilities
-            rows = [
-                np.flatnonzero(cell & high & (table["influence"] == level))[0]
-                for level in LEVELS["influence"]
-            ]
-            tenants = [
-                count[cell & (table["influence"] == level)].sum()
-                for level in LEVELS["influence"]
-            ]
-            at = np.arange(3) + shift
-            axes.plot(
-                at, fitted.mean[rows, 2], label=f"{contact.lower()} contact", **look
-            )
-            axes.vlines(
-                at,
-                fitted.lower[rows, 2],
-                fitted.upper[rows, 2],
-                lw=4,
-                alpha=0.35,
-                **look,
-            )
+    for k, (axes, kind) in enumerate(zip(panels, LEVELS["type"], strict=True)):
+        for contact, colour in enumerate(("tab:orange", "tab:blue")):
+            at, cell = np.arange(3) + 0.12 * contact - 0.06, (contact, k)
+            label = f"{LEVELS['contact'][contact].lower()} contact"
+            axes.plot(at, mean[cell], color=colour, label=label)
+            axes.vlines(at, low[cell], high[cell], colors=colour, lw=4, alpha=0.35)
+            share = count[cell][:, 2] / tenants[cell]
             axes.scatter(
-                at,
-                count[rows] / tenants,
-                s=tenants,
-                facecolors="none",
-                edgecolors=look["color"],
+                at, share, s=tenants[cell], facecolors="none", edgecolors=colour
             )
         axes.set_title(kind.lower(), fontsize=10)
         axes.set_xticks(range(3), ["low", "medium", "high"])
@@ -117,7 +104,8 @@ def draw(posterior: lamina.Posterior) -> Any:
     panels[0].set_ylabel("share of highly satisfied tenants")
     panels[0].legend(frameon=False, loc="upper left")
     figure.supxlabel(
-        "influence on the management (circles: data, by number of tenants; lines: model, 90 %)",
+        "influence on the management\n"
+        "(circles: data, by number of tenants; lines: model, with 90 %)",
         fontsize=10,
     )
     return figure

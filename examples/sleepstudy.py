@@ -1,8 +1,7 @@
 """Sleepstudy: reaction times of 18 drivers over ten days of short nights.
 
-    reaction = intercept + slope * days + subject's intercept + subject's slope * days
-               + noise,
-    (subject's intercept, subject's slope) ~ Normal(0, covariance)
+    reaction = intercept + subject + (slope + subject's slope) * days + noise,
+    (subject, subject's slope) ~ Normal(0, covariance)
 
 A regression with a correlated random intercept and slope, by NUTS, beside the restricted
 maximum likelihood estimates of the R package lme4. Run it with

@@ -6,9 +6,11 @@
 An ordinal regression with an intercept for each judge, by NUTS, beside the maximum
 likelihood estimates of the R package ordinal. Run it with `python examples/wine.py`.
 
-72 ratings leave the posterior skewed, so that its means depend on the prior of the
-thresholds. It is Jeffreys's, a Dirichlet of halves on the shares of the five ratings, for a
-wine half way between the conditions: the prior that keeps estimates of shares unbiased.
+The prior of the thresholds is Jeffreys's for the shares of the five ratings, a Dirichlet of
+halves, for a wine half way between the conditions. 72 ratings leave a skewed posterior,
+whose means depend on such a choice: under a uniform Dirichlet they lie up to 0.4 posterior
+standard deviations nearer to zero than maximum likelihood, under Normal(0, 10) up to 0.2
+farther from it.
 
 Source of the data: Randall (1989), The analysis of sensory data by generalised linear
 model. Source of the figures: Christensen, A Tutorial on fitting Cumulative Link Mixed
@@ -22,7 +24,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from numpyro.distributions import Dirichlet, HalfNormal
-from published import NUTS, Figure, codes, indicators, middle, pooled, read, show
+from published import NUTS, Figure, caterpillar, codes, indicators, pooled, read, show
 
 import lamina
 
@@ -104,13 +106,9 @@ def draw(posterior: lamina.Posterior) -> Any:
     left.spines[:].set_visible(False)
     left.set_xlabel("share of the ratings")
     left.invert_yaxis()
-    judges = pooled(posterior, "judge.theta")[:, :, 0]
-    order = judges.mean(axis=0).argsort()
-    right.axvline(0.0, color="0.8")
-    right.hlines(range(9), *middle(judges[:, order]), color="tab:blue")
-    right.plot(judges.mean(axis=0)[order], range(9), "o", color="tab:blue")
+    order = caterpillar(right, pooled(posterior, "judge.theta")[:, :, 0])
     right.set_yticks(range(9), [f"judge {i + 1}" for i in order])
-    right.set_xlabel("log odds of a more bitter rating (mean, 90 %)")
+    right.set_xlabel("log odds of a more bitter rating\n(mean, 90 %)")
     return figure
 
 
