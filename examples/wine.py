@@ -115,7 +115,7 @@ def draw(posterior: lamina.Posterior) -> Any:
 def main() -> None:
     """Fit, compare, draw."""
     posterior = fit()
-    source = "ordinal (Christensen), clmm2, by maximum likelihood"
+    source = "ordinal (Christensen), clmm2, maximum likelihood by quadrature"
     show("wine", source, posterior, figures(posterior), draw, "wine.png")
 
 
