@@ -87,6 +87,29 @@ def pooled(posterior: lamina.Posterior, site: str) -> np.ndarray:
     return draws.reshape(-1, *draws.shape[2:])
 
 
+def indicators(labels: np.ndarray, levels: Sequence[str]) -> np.ndarray:
+    """A column for each level, 1 in its rows and 0 in others: (n, level)."""
+    return (labels[:, None] == np.array(levels)).astype(float)
+
+
+def middle(draws: np.ndarray) -> np.ndarray:
+    """The ends of the middle 90 % of the draws: (draw, ...) -> (2, ...)."""
+    return np.quantile(draws, [0.05, 0.95], axis=0)
+
+
+def caterpillar(axes: Any, draws: np.ndarray, size: float = 6.0) -> np.ndarray:
+    """Draw groups' means and middle 90 %, from low to high; return their order.
+
+    Shapes: `draws` (draw, group).
+    """
+    means = draws.mean(axis=0)
+    order, at = means.argsort(), np.arange(len(means))
+    axes.axvline(0.0, color="0.8")
+    axes.hlines(at, *middle(draws[:, order]), color="tab:blue", lw=size / 4)
+    axes.plot(means[order], at, "o", color="tab:blue", ms=size)
+    return order
+
+
 def comparison(figures: Sequence[Figure]) -> Table:
     """The figures as a table that prints."""
     columns = {

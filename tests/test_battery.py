@@ -19,7 +19,7 @@ from lamina.handlers import record_terms
 from lamina.layers import AdaptiveLayer
 from support import enable_x64, run
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 LENIENT = {
     "BYM2Layer",

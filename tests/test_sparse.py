@@ -21,7 +21,7 @@ from lamina.links import gaussian_link
 from lamina.sparse import sparse_affine, sparse_pairs, sparse_rows
 from support import run, shapes
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 
 def mostly_zeros(n, d, seed=0):

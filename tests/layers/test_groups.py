@@ -18,7 +18,7 @@ from lamina.links import gaussian_link
 from lamina.priors import Adaptive, Fixed
 from support import run
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 C, M, DRAWS = 3, 2, 4000
 TABLE = np.arange(C * M, dtype=float).reshape(C, M)

@@ -25,7 +25,7 @@ from lamina.links import gaussian_link
 from lamina.priors import R2D2, Horseshoe, SpikeAndSlab, SumToZero
 from support import run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 SHAPES = [((3, 2), None), ((1, 1), None), ((4, 2, 3), None), ((4, 3), ())]
 
