@@ -146,7 +146,15 @@ def main() -> None:
     posterior = fit()
     source = "none to cite; the column is maximum likelihood, computed here (SciPy)"
     picture = "contraception.png"
-    show("contraception", source, posterior, figures(posterior), draw, picture)
+    show(
+        "contraception",
+        source,
+        posterior,
+        figures(posterior),
+        draw,
+        picture,
+        reference="maximum likelihood",
+    )
 
 
 if __name__ == "__main__":

@@ -110,12 +110,12 @@ def caterpillar(axes: Any, draws: np.ndarray, size: float = 6.0) -> np.ndarray:
     return order
 
 
-def comparison(figures: Sequence[Figure]) -> Table:
-    """The figures as a table that prints."""
+def comparison(figures: Sequence[Figure], reference: str = "published") -> Table:
+    """The figures beside a reference, as a table that prints."""
     columns = {
         "lamina": [f.draws.mean() for f in figures],
         "sd": [f.draws.std() for f in figures],
-        "published": [f.published for f in figures],
+        reference: [f.published for f in figures],
         "distance / sd": [f.distance for f in figures],
         "limit": [LIMITS[f.kind] for f in figures],
     }
@@ -131,12 +131,13 @@ def show(
     figures: Sequence[Figure],
     draw: Callable[[lamina.Posterior], Any],
     picture: str,
+    reference: str = "published",
 ) -> None:
     """Print the comparison, and save the picture that `draw` makes."""
     print(f"\n{title}: {posterior.settings}")
     for note in posterior.notes:
         print(f"Note: {note}")
-    print(f"\n{comparison(figures)!r}\n\npublished: {source}")
+    print(f"\n{comparison(figures, reference)!r}\n\n{reference}: {source}")
     beyond = [f.name for f in figures if not f.agrees]
     if beyond:
         print(f"beyond the limit: {', '.join(beyond)}{' (few draws)' * QUICK}")
