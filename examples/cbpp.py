@@ -17,7 +17,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from numpyro.distributions import HalfNormal
-from published import NUTS, Figure, codes, pooled, read, show
+from published import NUTS, Figure, caterpillar, codes, indicators, pooled, read, show
 
 import lamina
 
@@ -43,7 +43,7 @@ def fit() -> lamina.Posterior:
     table = read("cbpp")
     herd = codes(table["herd"].astype(int))
     data = {
-        "period": (table["period"][:, None] == ["2", "3", "4"]).astype(float),
+        "period": indicators(table["period"], ["2", "3", "4"]),
         "herd": herd,
         "num_herds": int(herd.max()) + 1,
         "size": table["size"].astype(int),
@@ -65,14 +65,9 @@ def figures(posterior: lamina.Posterior) -> list[Figure]:
 
 def draw(posterior: lamina.Posterior) -> Any:
     """The probability of a case in an average herd, and the herds' effects."""
-    herds = pooled(posterior, "herd.theta")[:, :, 0]
-    order = herds.mean(axis=0).argsort()
-    low, high = np.quantile(herds[:, order], [0.05, 0.95], axis=0)
     figure, axes = plt.subplots(figsize=(6, 4))
-    axes.axvline(0.0, color="0.8")
-    axes.hlines(np.arange(len(order)), low, high, color="tab:blue")
-    axes.plot(herds.mean(axis=0)[order], np.arange(len(order)), "o", color="tab:blue")
-    axes.set_yticks(np.arange(len(order)), [f"herd {i + 1}" for i in order])
+    order = caterpillar(axes, pooled(posterior, "herd.theta")[:, :, 0])
+    axes.set_yticks(range(len(order)), [f"herd {i + 1}" for i in order])
     axes.set_xlabel("log odds of a case beside an average herd's (mean, 90 %)")
     return figure
 

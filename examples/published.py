@@ -87,12 +87,35 @@ def pooled(posterior: lamina.Posterior, site: str) -> np.ndarray:
     return draws.reshape(-1, *draws.shape[2:])
 
 
-def comparison(figures: Sequence[Figure]) -> Table:
-    """The figures as a table that prints."""
+def indicators(labels: np.ndarray, levels: Sequence[str]) -> np.ndarray:
+    """A column for each level, 1 in its rows and 0 in others: (n, level)."""
+    return (labels[:, None] == np.array(levels)).astype(float)
+
+
+def middle(draws: np.ndarray) -> np.ndarray:
+    """The ends of the middle 90 % of the draws: (draw, ...) -> (2, ...)."""
+    return np.quantile(draws, [0.05, 0.95], axis=0)
+
+
+def caterpillar(axes: Any, draws: np.ndarray, size: float = 6.0) -> np.ndarray:
+    """Draw groups' means and middle 90 %, from low to high; return their order.
+
+    Shapes: `draws` (draw, group).
+    """
+    means = draws.mean(axis=0)
+    order, at = means.argsort(), np.arange(len(means))
+    axes.axvline(0.0, color="0.8")
+    axes.hlines(at, *middle(draws[:, order]), color="tab:blue", lw=size / 4)
+    axes.plot(means[order], at, "o", color="tab:blue", ms=size)
+    return order
+
+
+def comparison(figures: Sequence[Figure], reference: str = "published") -> Table:
+    """The figures beside a reference, as a table that prints."""
     columns = {
         "lamina": [f.draws.mean() for f in figures],
         "sd": [f.draws.std() for f in figures],
-        "published": [f.published for f in figures],
+        reference: [f.published for f in figures],
         "distance / sd": [f.distance for f in figures],
         "limit": [LIMITS[f.kind] for f in figures],
     }
@@ -108,12 +131,13 @@ def show(
     figures: Sequence[Figure],
     draw: Callable[[lamina.Posterior], Any],
     picture: str,
+    reference: str = "published",
 ) -> None:
     """Print the comparison, and save the picture that `draw` makes."""
     print(f"\n{title}: {posterior.settings}")
     for note in posterior.notes:
         print(f"Note: {note}")
-    print(f"\n{comparison(figures)!r}\n\npublished: {source}")
+    print(f"\n{comparison(figures, reference)!r}\n\n{reference}: {source}")
     beyond = [f.name for f in figures if not f.agrees]
     if beyond:
         print(f"beyond the limit: {', '.join(beyond)}{' (few draws)' * QUICK}")

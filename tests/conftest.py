@@ -14,6 +14,16 @@ settings.register_profile("lamina", deadline=None, max_examples=20)
 settings.load_profile("lamina")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Less work for the compiler, where programs are many and run once.
+
+    Slow tests compile as users do.
+    """
+    fast = item.get_closest_marker("slow") is None
+    jax.config.update("jax_disable_most_optimizations", fast)
+
+
 @pytest.fixture
 def key():
     """One random key, for tests that draw once."""
@@ -42,15 +52,6 @@ def float64():
     """Double precision, for comparisons with NumPy and SciPy."""
     with enable_x64():
         yield
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Less work for the compiler, where programs are many and run once."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ from lamina.layers import (
 from lamina.priors import Adaptive
 from support import enable_x64, run
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 LENIENT = {
     "BYM2Layer",

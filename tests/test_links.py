@@ -18,7 +18,7 @@ from lamina.handlers import predicting, record_outcomes
 from lamina.layers import AdaptiveLayer, InterceptLayer
 from support import enable_x64, log_prob, run, shape_of, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 SIGMA, DF = 0.7, 5.0
 SITES = {"sigma": np.array(SIGMA), "df": np.array(DF)}

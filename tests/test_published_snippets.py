@@ -26,8 +26,6 @@ from lamina.layers import (
 )
 from lamina.links import gaussian_link_exp
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 N, SIGMA = 4000, 0.5
 BETA = np.array([1.5, -0.7, 0.2])
 SQUARES = np.array([0.3, 0.0, -0.4])

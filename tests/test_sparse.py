@@ -21,7 +21,7 @@ from lamina.links import gaussian_link
 from lamina.sparse import sparse_affine, sparse_pairs, sparse_rows
 from support import run, shapes
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 
 def mostly_zeros(n, d, seed=0):
@@ -132,7 +132,7 @@ def test_other_sparse_data_raise(make, error, message):
 
 
 def test_a_sparse_pair_needs_two_columns():
-    with pytest.raises(ValueError, match=r"\(3, 1\), but interactions need"):
+    with pytest.raises(ValueError, match=r"\(3, 1\), but interactions of order 2 need"):
         run(FMLayer(low_rank_dim=2), "mu", empty((3, 1)))
 
 

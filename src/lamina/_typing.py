@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Distribution
 
@@ -140,3 +141,13 @@ def show(value: Any) -> str:
     names = type(value).arg_constraints
     shown = base + [f"{name}={getattr(value, name, None)}" for name in names]
     return f"{type(value).__name__}({', '.join(shown)})"
+
+
+def arrays_apart(values: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Floating and integer arrays are traced; sizes, strings and flags are static."""
+    arrays = {
+        k: jnp.asarray(v)
+        for k, v in values.items()
+        if isinstance(v, np.ndarray | jax.Array) and jnp.ndim(v) > 0
+    }
+    return arrays, {k: v for k, v in values.items() if k not in arrays}

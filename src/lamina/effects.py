@@ -7,6 +7,8 @@ and NUTS pass it by, and with no handler of ours on the stack it costs one call.
 |---|---|---|
 | `product` | these data meet these coefficients | local reparameterization |
 | `term` | this layer's finished output | term recording |
+| `columns` | (a question) these columns, in which units? | standardizing |
+| `units` | (a question) this outcome, in which units? | standardizing |
 | `outcome` | this link's predictor and distribution | prediction of means |
 | `prediction` | (a question) is this a prediction? | prediction |
 
@@ -15,7 +17,7 @@ and NUTS pass it by, and with no handler of ours on the stack it costs one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +30,8 @@ from numpyro.primitives import _PYRO_STACK, CondIndepStackFrame, apply_stack
 from lamina._typing import Array
 
 ROW_FACTOR = "is_row_factor"
+SCALES = "scales"
+"""in the `infer` of a site: the coefficients whose standard deviation it is"""
 
 
 class Announcement(dict):
@@ -66,9 +70,45 @@ def product(fn: Callable[..., Array], *operands: Array) -> Array:
     return announce("product", fn, *operands)
 
 
-def term(name: str, output: Array) -> Array:
-    """Announce a layer's finished output under its name, and return it."""
-    return announce("term", lambda: output, value=output, term=name)
+def term(
+    name: str, output: Array, linear_in: Mapping[str, int | None] | None = None
+) -> Array:
+    """Announce a layer's finished output under its name, and return it.
+
+    `linear_in` names coefficients, such as "beta", that the output is linear in, with the
+    axis of their values that runs over the layer's columns, if one does; the last axis
+    is the output's units, unless it is that one.
+    """
+    return announce(
+        "term", lambda: output, value=output, term=name, linear_in=linear_in or {}
+    )
+
+
+class Standard(NamedTuple):
+    """Where numbers lie and how far they spread, for each column."""
+
+    location: np.ndarray
+    scale: np.ndarray
+
+
+def columns(name: str, x: Array) -> Array:
+    """A layer's columns (n, d), in the units that its coefficients are to have."""
+    return announce("columns", lambda: x, value=x, columns=name)
+
+
+def units(name: str, predictor: Array, y: Any, *, log: bool = False) -> Standard | None:
+    """The units in which the predictor of an outcome is to be read, if not its own.
+
+    `log` says that the predictor is of the outcome's log.
+    """
+    return announce(
+        "units", lambda: None, outcome=name, predictor=predictor, y=y, log=log
+    )
+
+
+def in_units(site: str, name: str) -> None:
+    """Say that a site, such as a residual scale, is in units of this outcome."""
+    announce("in_units", lambda: None, site=site, outcome=name)
 
 
 def outcome(
@@ -102,6 +142,14 @@ def prediction() -> Prediction | None:
     )
 
 
+def scoped(name: str) -> str:
+    """A name as the scopes that surround this call change it."""
+    for handler in reversed(_PYRO_STACK):
+        if isinstance(handler, numpyro.handlers.scope):
+            name = f"{handler.prefix}{handler.divider}{name}"
+    return name
+
+
 class Unlearned(ValueError):
     """What a layer learns from the training data was asked for where it cannot be."""
 
@@ -113,8 +161,11 @@ def remember(name: str, learn: Callable[[np.ndarray], Any], data: Any) -> Any:
     and predictions. Without a handler that keeps it, it is learned from the data at
     hand, which raises where these are traced or are those of a prediction.
 
+    Scopes prefix the name, as they do a site's.
+
     Raises: Unlearned, a ValueError.
     """
+    name = scoped(name)
     # not a message: blocks, which hide sites, would hide what is no site
     memories = [h.memory for h in _PYRO_STACK if hasattr(h, "memory")]
     for memory in reversed(memories):

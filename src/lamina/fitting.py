@@ -13,14 +13,15 @@ from numpyro import handlers
 
 from lamina._checks import positive_size
 from lamina._keys import as_key
-from lamina._typing import Array, Model, Seed
+from lamina._typing import Array, Model, Seed, arrays_apart
 from lamina.data.dataset import Dataset, as_mapping, as_names, read_data
-from lamina.effects import Unlearned
+from lamina.effects import Standard, Unlearned
+from lamina.handlers.additive import additive_parts
 from lamina.handlers.memory import learn, remembering
 from lamina.handlers.preflight import Inspection, densities_read, inspect_model
 from lamina.handlers.recording import predicting, with_rows
 from lamina.handlers.rows import site_shapes
-from lamina.infer.arguments import arrays_apart
+from lamina.handlers.standardizing import Units
 from lamina.infer.fitted import deterministic_draws, map_draws
 from lamina.infer.guides import require_arguments
 from lamina.infer.methods import method_named
@@ -36,6 +37,7 @@ def fit(
     method: str = "vi",
     seed: Seed = 0,
     missing: str = "error",
+    standardize: bool = False,
     **options: Any,
 ) -> Posterior:
     """Fit a NumPyro model to data, and return its posterior.
@@ -45,6 +47,11 @@ def fit(
     of rows; arrays of that length are rows, others are constants, which the posterior
     remembers; `constants` settles ambiguity, by names, or adds further constants, as a
     mapping. `missing="skip"` leaves out rows with a NaN.
+
+    `standardize=True` takes the columns of layers, and outcomes that have units, in
+    standard deviations, so that priors do not depend on the units of the data; beside an
+    intercept they are centred, too. Draws, summaries and predictions are in the data's
+    own units.
 
     `method` is "vi" (minibatch variational inference), "mcmc" (NUTS), "map" or "mle";
     `options` are the method's own, by keyword: see `lamina.infer.fit_vi`, `fit_mcmc`,
@@ -56,6 +63,11 @@ def fit(
     run = method_named(method, options)
     dataset = read_data(data, observed, constants, missing)
     inside = inspect(model, dataset)
+    units = None
+    if standardize:
+        units = units_of(model, inside, dataset)
+        model = units.apply(model)
+        inside = inspect(model, dataset)
     if inside.memory:
         model = remembering(model, inside.memory)
     fitted = run(model, dataset.rows, dataset.constants, key=as_key(seed), **options)
@@ -71,10 +83,20 @@ def fit(
     undrawn = [k for k in inside.latent if k not in draws]
     if undrawn:
         notes += (f"{undrawn} have no draws: predictions draw them from their priors.",)
+    draws, standard = {k: np.asarray(v) for k, v in draws.items()}, {}
+    if units is not None:
+        standard = draws
+        draws, left = units.undo(standard, inside.memory)
+        if left:
+            notes += (
+                f"{list(left)} are in standard units, of standard deviations of their "
+                "columns and of the outcome.",
+            )
     return Posterior(
         model=fitted.model,
         method=method,
-        draws={k: np.asarray(v) for k, v in draws.items()},
+        draws=draws,
+        model_draws=standard,
         data=dataset,
         outcomes=inside.observed,
         sampled=tuple(k for k in latent if k not in growing),
@@ -84,6 +106,7 @@ def fit(
         estimators=fitted.estimators,
         settings=fitted.settings,
         correlated=fitted.correlated,
+        standards={k: v for k, v in inside.memory.items() if isinstance(v, Standard)},
         notes=notes,
     )
 
@@ -96,10 +119,12 @@ def prior_predictive(
     constants: Iterable[str] | Mapping[str, Any] | None = None,
     num_draws: int = 1000,
     seed: Seed = 0,
+    standardize: bool = False,
 ) -> dict[str, np.ndarray]:
     """Draws of every site from the prior: site -> (draw, ...), outcomes included.
 
-    `data` are as for `fit`; the outcome may be left out when other arguments have rows.
+    `data` are as for `fit`; the outcome may be left out when other arguments have rows,
+    unless `standardize`, as in `fit`, takes its units from it.
 
     Raises: as `fit`, before anything is compiled.
     Source: Gelman and others (2013), Bayesian Data Analysis, section 6.3.
@@ -107,6 +132,9 @@ def prior_predictive(
     positive_size("prior_predictive", "num_draws", num_draws)
     outcomes = as_names(observed)
     data = as_mapping("`data`", data)
+    units, memory = None, dict[str, Any]()
+    if standardize:
+        model, units, memory = in_standard_units(model, data, outcomes, constants)
     given = {k: np.zeros(np.shape(data[k])) for k in outcomes if _length(data.get(k))}
     reference = tuple(given) or _with_rows(data, constants)
     dataset = read_data({**data, **given}, reference, constants)
@@ -129,7 +157,30 @@ def prior_predictive(
 
     keys = {"key": random.split(as_key(seed), num_draws)}
     run = jax.jit(lambda keys, arrays: map_draws(lambda d: one(d, arrays), keys))
-    return {k: np.asarray(v) for k, v in run(keys, arrays).items() if v.size}
+    draws = {k: np.asarray(v) for k, v in run(keys, arrays).items() if v.size}
+    if units is None:
+        return draws
+    undone, _ = units.undo({k: v[None] for k, v in draws.items()}, memory)
+    return {k: v[0] for k, v in undone.items()}
+
+
+def in_standard_units(
+    model: Model,
+    data: Mapping[str, Any],
+    observed: tuple[str, ...],
+    constants: Iterable[str] | Mapping[str, Any] | None,
+) -> tuple[Model, Units, dict[str, Any]]:
+    """The model in standard units of these data, and what it learned from them."""
+    missing = [name for name in observed if data.get(name) is None]
+    if missing:
+        raise ValueError(
+            f"standardize=True takes the units of {missing} from their numbers, and "
+            "they are not given. Give the outcome, too."
+        )
+    dataset = read_data(data, observed, constants)
+    units = units_of(model, inspect(model, dataset), dataset)
+    memory = inspect(units.apply(model), dataset).memory
+    return remembering(units.apply(model), memory), units, memory
 
 
 def inspect(model: Model, dataset: Dataset) -> Inspection:
@@ -166,6 +217,12 @@ def inspect(model: Model, dataset: Dataset) -> Inspection:
             "learn. Give it a layer, a numpyro.sample without obs=, or a numpyro.param."
         )
     return inside
+
+
+def units_of(model: Model, inside: Inspection, dataset: Dataset) -> Units:
+    """What has units in the model on these data."""
+    known = remembering(model, inside.memory)
+    return Units.of(additive_parts(known, dataset.arguments))
 
 
 def sites_with_rows(model: Model, dataset: Dataset) -> set[str]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from lamina._checks import positive_size
 from lamina._keys import as_key
-from lamina._typing import Model, Seed, Shape
+from lamina._typing import Model, Seed, Shape, arrays_apart
 from lamina.data.dataset import Dataset, new_rows
-from lamina.infer.arguments import arrays_apart
+from lamina.effects import Standard
 from lamina.prediction import (
     KINDS,
     Predictor,
@@ -29,6 +29,15 @@ from lamina.summary import (
     summarised,
 )
 
+FROZEN = (
+    "draws",
+    "model_draws",
+    "outcomes",
+    "standards",
+    "statistics",
+    "estimators",
+    "settings",
+)
 NOISE_DRAWS = 1000
 """Draws of the outcome around a single estimate."""
 
@@ -50,6 +59,10 @@ class Posterior:
     data: Dataset
     outcomes: Mapping[str, Shape]
     """outcome -> the shape that its site had in the fit"""
+    standards: Mapping[str, Standard] = field(default_factory=dict)
+    """means and standard deviations of a fit in standard units, by layer and outcome"""
+    model_draws: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """draws in standard units, as the model takes them, after a fit in those"""
     sampled: tuple[str, ...] = ()
     """the drawn sites that all predictions condition on"""
     row_latents: tuple[str, ...] = ()
@@ -63,7 +76,7 @@ class Posterior:
     _compiled: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        for name in ("draws", "outcomes", "statistics", "estimators", "settings"):
+        for name in FROZEN:
             frozen = MappingProxyType(dict(getattr(self, name)))
             object.__setattr__(self, name, frozen)
         for value in (*self.draws.values(), *self.statistics.values(), self.losses):
@@ -145,8 +158,9 @@ class Posterior:
         return {k: v for k, v in self.data.rows.items() if k not in self.data.observed}
 
     def _pooled(self, site: str) -> np.ndarray:
-        """A site's draws of all chains: (draw, ...)."""
-        return self.draws[site].reshape(-1, *self.draws[site].shape[2:])
+        """A site's draws of all chains, as the model takes them: (draw, ...)."""
+        draws = (self.model_draws or self.draws)[site]
+        return draws.reshape(-1, *draws.shape[2:])
 
     def __repr__(self) -> str:
         chains, draws = next(iter(self.draws.values())).shape[:2]

@@ -13,12 +13,11 @@ import numpy as np
 from jax import random
 from numpyro import handlers
 
-from lamina._typing import Array, Model, Shape
+from lamina._typing import Array, Model, Shape, arrays_apart
 from lamina.data.dataset import Dataset
 from lamina.handlers.preflight import inspect_model
 from lamina.handlers.recording import predicting, record_outcomes, with_rows
 from lamina.handlers.separable import halves, telling_rows
-from lamina.infer.arguments import arrays_apart
 from lamina.infer.fitted import map_draws
 
 KINDS = ("response", "mean", "linear")

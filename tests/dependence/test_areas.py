@@ -12,7 +12,7 @@ from scipy import stats
 from lamina.dependence import BYM2, CAR, Adjacency
 from support import run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 # a ring of five areas with a chord, and a pair; the island comes for BYM2
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0), (0, 2), (5, 6)]

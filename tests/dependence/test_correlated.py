@@ -12,7 +12,7 @@ from scipy import special, stats
 from lamina.dependence import Correlated
 from support import run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 C, K = 3, 2
 LMBDA = np.array([0.5, 2.0])

@@ -9,7 +9,7 @@ from lamina.dependence import KnownCovariance
 from lamina.layers import EmbeddingLayer, RandomEffectsLayer, RandomSlopesLayer
 from support import run, shapes
 
-pytestmark = pytest.mark.usefixtures("float64", "strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64", "strict_shapes")
 
 # two parents, two of their children, and a grandchild by the first child alone
 KINSHIP = np.array(

@@ -13,7 +13,7 @@ from lamina.layers import AdaptiveLayer, FixedPriorLayer, FMLayer, RandomEffects
 from lamina.links import gaussian_link
 from support import trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def schools(y=None):

@@ -19,7 +19,7 @@ from lamina.layers import (
 from lamina.links import gaussian_link, poisson_link
 from support import run, shape_of, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 
 def model(x, codes, y=None):

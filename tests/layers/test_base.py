@@ -33,7 +33,7 @@ from lamina.priors import Adaptive, Fixed
 from lamina.products import affine
 from support import log_prob, run, shape_of, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 
 @pytest.fixture(params=CASES)

@@ -17,7 +17,7 @@ from lamina.priors import Adaptive
 from lamina.products import affine, lookup
 from support import log_prob, run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 
 def two_parameters(x, y=None):

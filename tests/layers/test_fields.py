@@ -13,7 +13,7 @@ from lamina.links import gaussian_link
 from lamina.priors import Fixed
 from support import run, shapes
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 SIZES, RANK = (4, 3, 5), 2
 CODES = np.array([[0, 2, 4], [3, 0, 0], [1, 1, 2], [3, 2, 1]])

@@ -18,7 +18,7 @@ from lamina.links import gaussian_link
 from lamina.priors import Adaptive, Fixed
 from support import run
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes")
 
 C, M, DRAWS = 3, 2, 4000
 TABLE = np.arange(C * M, dtype=float).reshape(C, M)
@@ -291,7 +291,7 @@ def test_each_replicate_draws_at_its_own_scale(dim):
 
 
 def test_without_any_key_a_draw_is_refused():
-    with pytest.raises(ValueError, match=r"no key.*handlers\.seed.*unseen='zero'"):
+    with pytest.raises(ValueError, match=r"no key.*handlers\.seed.*`unseen` to 'zero'"):
         with predicting(), handlers.substitute(data=VALUES):
             embedding()("g", np.array([-1]))
     with predicting(), handlers.substitute(data=VALUES):

@@ -11,8 +11,6 @@ import lamina
 from lamina.layers import InterceptLayer, MonotonicLayer
 from support import log_prob, run, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 LAYER = MonotonicLayer(num_categories=4)
 VALUES = {"m.beta": np.array([[-2.0]]), "m.zeta": np.array([[0.5, 0.1, 0.4]])}
 

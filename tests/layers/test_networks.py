@@ -14,7 +14,7 @@ from lamina.links import gaussian_link
 from lamina.priors import Adaptive
 from support import run, shape_of, shapes
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 
 def draws(layer, x, count=400):

@@ -10,8 +10,6 @@ import lamina
 from lamina.layers import InterceptLayer, SeasonalLayer
 from support import enable_x64, run, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def effects_of(layer, times):
     """The matrix from independent coefficients to the term, column after column."""

@@ -17,7 +17,7 @@ from lamina.layers import AR1Layer, RandomWalkLayer
 from lamina.priors import Fixed
 from support import log_prob, run, shapes
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 LAYER = RandomWalkLayer(num_categories=4, embedding_dim=2)
 STEPS = {"walk.theta": np.array([[1.0, 0.0], [0.5, 2.0], [-2.0, 1.0], [0.0, 1.0]])}

@@ -12,8 +12,6 @@ from lamina.handlers import learn, predicting, remembering
 from lamina.layers import InterceptLayer, RandomWalkLayer
 from support import enable_x64, run, shapes
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 TIMES = np.array([2.0, 2.5, 6.0, 7.0])
 ROWS = np.array([6.0, 2.0, 7.0, 2.5, 2.0])
 LAYER = RandomWalkLayer(embedding_dim=1)

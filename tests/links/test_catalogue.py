@@ -12,7 +12,7 @@ from lamina.handlers import predicting, record_outcomes
 from link_cases import CASES, K
 from support import run, shape_of, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 
 @pytest.fixture(params=CASES)

@@ -11,7 +11,7 @@ import lamina
 from lamina import links
 from support import run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 P = np.array([0.1, 0.4, 0.2, 0.3])
 MODELS = [

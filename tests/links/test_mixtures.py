@@ -13,7 +13,7 @@ from lamina import links
 from lamina.handlers import record_outcomes
 from support import run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 ETA = np.array([[0.3], [-0.2], [1.0]])
 

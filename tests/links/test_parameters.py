@@ -13,7 +13,7 @@ from lamina import links
 from link_cases import K
 from support import run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 ETA = np.array([[0.2], [-0.4], [1.0]])
 

@@ -21,7 +21,7 @@ from link_cases import (
 )
 from support import run, trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 class Zeros:

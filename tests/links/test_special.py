@@ -20,7 +20,7 @@ from lamina.links.special import (
     safe_exp,
 )
 
-pytestmark = pytest.mark.usefixtures("strict_shapes", "float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("strict_shapes", "float64")
 
 
 def test_safe_exp_is_exp_until_it_is_its_tangent():

@@ -19,7 +19,7 @@ from lamina.links import gaussian_link
 from lamina.priors import Adaptive, Fixed, Horseshoe, Ordered, Signed, SumToZero
 from support import run, shapes, trace
 
-pytestmark = pytest.mark.usefixtures("float64", "quick_compilation")
+pytestmark = pytest.mark.usefixtures("float64")
 
 HALF = Fixed(dist.HalfNormal(2.0))
 

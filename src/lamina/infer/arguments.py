@@ -7,10 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-
-from lamina._typing import Array
 
 
 @dataclass(frozen=True)
@@ -89,13 +85,3 @@ def split_arguments(
         rows = wanted[0]
     chosen = {i: leaves[int(i)] for i, length in lengths.items() if length == rows}
     return Arguments(chosen, leaves, tree)
-
-
-def arrays_apart(values: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Floating and integer arrays are traced; sizes, strings and flags are static."""
-    arrays = {
-        k: jnp.asarray(v)
-        for k, v in values.items()
-        if isinstance(v, np.ndarray | jax.Array) and jnp.ndim(v) > 0
-    }
-    return arrays, {k: v for k, v in values.items() if k not in arrays}

@@ -12,8 +12,7 @@ import numpy as np
 from jax import lax
 from numpyro import handlers
 
-from lamina._typing import Array, Model
-from lamina.infer.arguments import arrays_apart
+from lamina._typing import Array, Model, arrays_apart
 
 DRAWS_AT_ONCE = 64
 

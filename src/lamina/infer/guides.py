@@ -21,9 +21,8 @@ from numpyro.infer.autoguide import (
 )
 from numpyro.infer.svi import SVIState
 
-from lamina._typing import Array, Guide, Model
+from lamina._typing import Array, Guide, Model, arrays_apart
 from lamina.handlers.preflight import inspect_model
-from lamina.infer.arguments import arrays_apart
 from lamina.infer.loop import MinibatchLoop
 
 GUIDES: dict[str, type[AutoGuide]] = {

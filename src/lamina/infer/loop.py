@@ -14,11 +14,10 @@ from numpyro.infer import SVI
 from numpyro.infer.svi import SVIState
 
 from lamina._checks import positive_size
-from lamina._typing import Array
+from lamina._typing import Array, arrays_apart
 from lamina.handlers.preflight import require_scored_once
 from lamina.handlers.rows import num_rows_of
 from lamina.handlers.separable import require_separate_rows
-from lamina.infer.arguments import arrays_apart
 from lamina.infer.elbo import (
     LocalReparameterization_ELBO,
     for_batches,

@@ -11,10 +11,9 @@ from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, init_to_uniform
 
 from lamina._checks import positive_size
-from lamina._typing import Array, Model
+from lamina._typing import Array, Model, arrays_apart
 from lamina.handlers.centering import noncentered as noncenter
 from lamina.handlers.preflight import inspect_model, require_whole_rows
-from lamina.infer.arguments import arrays_apart
 from lamina.infer.fitted import Fitted
 from lamina.infer.progress import bar_shown
 

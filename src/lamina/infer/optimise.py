@@ -18,10 +18,9 @@ from numpyro.ops.provenance import eval_provenance
 from numpyro.primitives import Messenger
 
 from lamina._checks import positive_size
-from lamina._typing import Array, Model
+from lamina._typing import Array, Model, arrays_apart
 from lamina.handlers.centering import location_scale_sites
 from lamina.handlers.preflight import inspect_model, require_whole_rows
-from lamina.infer.arguments import arrays_apart
 from lamina.infer.fitted import Fitted
 
 

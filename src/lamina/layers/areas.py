@@ -61,7 +61,7 @@ class AreaForm(Levels):
                 f"{type(self).__name__}(adjacency), or Adjacency.from_edges(...)."
             )
         shape = (self.adjacency.num_areas, 1)
-        return term(name, self.table_rows(name, x, shape))
+        return term(name, self.table_rows(name, x, shape), {"theta": None})
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -37,7 +37,8 @@ class LinearTerm(BLayer):
     def __call__(self, name: str, x: Any) -> Array:
         x = self.columns(name, x, sparse=True)
         beta = self.coefficients(name, (x.shape[1], self.units))
-        return term(name, product(sparse_affine if is_sparse(x) else affine, x, beta))
+        output = product(sparse_affine if is_sparse(x) else affine, x, beta)
+        return term(name, output, {"beta": 0})
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -204,4 +205,4 @@ class InterceptLayer(FixedForm):
 
     def __call__(self, name: str) -> Array:
         self.label(name)
-        return term(name, self.coefficients(name, (1, self.units)))
+        return term(name, self.coefficients(name, (1, self.units)), {"beta": None})

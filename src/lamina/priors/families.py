@@ -13,6 +13,7 @@ from numpyro.distributions import Delta, Distribution, Normal
 
 from lamina._checks import allows_negative, concrete
 from lamina._typing import Array, Family, FrozenDict, Shape, Value, show
+from lamina.effects import SCALES
 
 LOC = FrozenDict(loc=0.0)
 UNIT_SCALE = FrozenDict(scale=1.0)
@@ -139,8 +140,9 @@ def scale_family(fn: Family, kwargs: Mapping[str, Any]) -> Distribution:
 def learned_scale(
     sites: Sites, fn: Family, kwargs: Mapping[str, Any], shape: Shape
 ) -> Array:
-    """Sample a learned scale, under the site `lmbda`."""
-    return sample_shaped(sites.of("lmbda"), scale_family(fn, kwargs), shape)
+    """Sample a learned scale, under the site `lmbda`, which says what it scales."""
+    prior = scale_family(fn, kwargs)
+    return sample_shaped(sites.of("lmbda"), prior, shape, infer={SCALES: sites.own})
 
 
 def require_scale(fn: Family, kwargs: Mapping[str, Any]) -> None:
@@ -182,7 +184,13 @@ def one_number(argument: str, fn: Distribution) -> Distribution:
     return fn
 
 
-def sample_shaped(name: str, fn: Distribution, shape: Shape) -> Array:
+def sample_shaped(
+    name: str,
+    fn: Distribution,
+    shape: Shape,
+    *,
+    infer: Mapping[str, Any] | None = None,
+) -> Array:
     """Sample one event of `shape` from `fn`, whose axes are written out or none."""
     own = fn.batch_shape
     lead = max(len(own) - len(shape), 0)
@@ -193,7 +201,8 @@ def sample_shaped(name: str, fn: Distribution, shape: Shape) -> Array:
             f"{shape}. Broadcasting would guess which axis is meant: give its "
             f"arguments all {len(shape)} axes, of length 1 where they are alike."
         )
-    return numpyro.sample(name, fn.expand(own[:lead] + shape).to_event(len(shape)))
+    fn = fn.expand(own[:lead] + shape).to_event(len(shape))
+    return numpyro.sample(name, fn, infer=dict(infer or {}))
 
 
 def spread(lmbda: Array, scale_shape: Shape, shape: Shape) -> Array:
