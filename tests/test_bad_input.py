@@ -33,8 +33,6 @@ from lamina.layers import (
     TensorSplineLayer,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 N = 40
 RNG = np.random.default_rng(0)
 DATA = {

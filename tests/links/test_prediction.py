@@ -9,8 +9,6 @@ from scipy.stats import norm
 import lamina
 from lamina import links
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 N = 60
 GONE = [3, 7, 20]
 
