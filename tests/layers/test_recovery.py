@@ -31,10 +31,10 @@ def spread(draws):
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_made_the_data_is_found(name):
-    """Of the function at each row, and of coefficients that it tells: 4 posterior sds.
+    """The function at every row, and the coefficients that it tells.
 
-    The function is known much better than before; over the rows its errors are as large
-    as the posterior says.
+    Each within 4 posterior sds, the function's over all rows as the posterior says, and
+    known much better than before.
     """
     case = CASES[name]
     data, truth = case.arguments(N, seed=3), case.coefficients("mu", seed=4)
@@ -54,12 +54,14 @@ def test_what_made_the_data_is_found(name):
 
     found, prior = np.asarray(after["mu.term"]), np.asarray(before["mu.term"])
     sd = found.std(axis=0)
-    z = (found.mean(axis=0) - f) / sd
+    z = (found.mean(axis=0) - f) / np.maximum(
+        sd, 1e-5
+    )  # a monotonic effect starts at 0
     assert np.median(sd) < 0.3 * np.median(spread(prior))
     assert np.abs(z).max() < 4.5  # the largest of hundreds
     assert np.sqrt(np.mean(z**2)) < 2.0
     if name in EXCHANGEABLE:
         return
-    for site, value in truth.items():
+    for site in truth.keys() & case.tensor_shapes("mu").keys():
         mean, sd = np.mean(draws[site], axis=0), np.std(draws[site], axis=0)
-        assert np.all(np.abs(mean - value) <= 4.0 * sd), site
+        assert np.all(np.abs(mean - truth[site]) < 4.0 * sd), site
