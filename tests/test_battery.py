@@ -213,6 +213,7 @@ def test_replicates_inside_a_scope_take_a_step_of_svi(name, key):
     assert all(np.all(v != before[k]) for k, v in after.items())
 
 
+@pytest.mark.slow
 def test_gradients_of_the_log_density_are_those_of_finite_differences(model_and_data):
     model, arguments = model_and_data
     data, y = arguments(3)

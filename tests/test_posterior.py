@@ -461,10 +461,11 @@ def total(x, y=None):
 def test_rows_that_interact_are_recognised_and_not_cut(model):
     """Also where few rows differ: in sorted, balanced and rare columns."""
     balanced = np.tile([0.0, 1.0, 1.0, 0.0], 5)
+    latents = ("z",) if model is walk else ()
+    draws = {"b": normal(S), **{k: normal(S, 20) for k in latents}}
+    data = {"x": X[:, 0], "y": Y}
+    posterior = posterior_of(model, data, draws, row_latents=latents)
     for x in (X[:, 0], np.sort(balanced), balanced, 1.0 * (np.arange(20) == 13)):
-        latents = ("z",) if model is walk else ()
-        draws = {"b": normal(S), **{k: normal(S, 20) for k in latents}}
-        posterior = posterior_of(model, {"x": x, "y": Y}, draws, row_latents=latents)
         whole = posterior.predict({"x": x}, chunk_rows=None, draws=True)
         parts = posterior.predict({"x": x}, chunk_rows=7, draws=True)
         assert_array_equal(parts.draws, whole.draws)

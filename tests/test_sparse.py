@@ -66,20 +66,26 @@ def test_sparse_products_are_those_of_dense_data(form, lead, n):
             (sparse_affine, products.affine, beta),
             (sparse_pairs, products.pairs, theta),
         ):
-            found = jax.jit(fn)(x, coefficients)
-            expected = plain(dense, coefficients)
-            assert found.shape == expected.shape
-            assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
-            def loss(fn, x, coefficients):
-                return jnp.sum(jnp.sin(fn(x, coefficients)))
+            @functools.partial(jax.jit, static_argnums=0)
+            def whole(fn, x, coefficients):
+                """What it is, its slopes, and itself over many coefficients."""
+                many = jnp.stack([coefficients, -2.0 * coefficients])
+                slopes = jax.grad(lambda c: jnp.sum(jnp.sin(fn(x, c))))(coefficients)
+                return (
+                    fn(x, coefficients),
+                    slopes,
+                    jax.vmap(functools.partial(fn, x))(many),
+                )
 
-            slope = jax.grad(loss, argnums=2)(fn, x, coefficients)
-            wanted = jax.grad(loss, argnums=2)(plain, dense, coefficients)
-            assert_allclose(slope, wanted, rtol=1e-9, atol=1e-12)
-            many = jnp.stack([coefficients, -2.0 * coefficients])
-            mapped = jax.vmap(lambda c, fn=fn: fn(x, c))(many)
-            assert_allclose(mapped, plain(dense, many), rtol=1e-9, atol=1e-12)
+            pairs = zip(
+                whole(fn, x, coefficients),
+                whole(plain, dense, coefficients),
+                strict=True,
+            )
+            for found, expected in pairs:
+                assert found.shape == expected.shape
+                assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
 LAYERS = ["AdaptiveLayer", "FixedPriorLayer", "HorseshoeLayer", "FMLayer"]

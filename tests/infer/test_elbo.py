@@ -437,6 +437,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 def test_the_program_does_not_depend_on_the_hash_seed():
     """Its text, by which a compilation cache finds it, and its loss to the last digit."""
     runs = [

@@ -29,6 +29,7 @@ def posterior():
     return lamina.fit(by_group, DATA, method="vi", num_steps=50, num_draws=200)
 
 
+@pytest.mark.slow
 def test_chunks_of_rows_forecast_alike(posterior):
     new = {
         "t": np.array([0, 29, 30, 37, 60, 37, 30, 5]),
@@ -43,6 +44,7 @@ def test_chunks_of_rows_forecast_alike(posterior):
     assert_allclose(whole.draws, again.draws, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_forecasts_spread_with_their_distance(posterior):
     new = {"t": np.array([29, 33, 45, 100]), "g": np.zeros(4, int)}
     sd = np.asarray(posterior.predict(new, kind="mean", draws=True).draws).std(axis=0)

@@ -203,6 +203,7 @@ def test_fits_keep_the_box_for_their_predictions():
         posterior.predict({"x": np.array([1e3])})
 
 
+@pytest.mark.slow
 def test_minibatches_use_the_training_box():
     data = {"x": X, "y": np.sin(X / 3.0)}
     posterior = fit(model, data, method="vi", batch_size=20, num_steps=4000)

@@ -55,9 +55,8 @@ def test_what_made_the_data_is_found(name):
 
     found, prior = np.asarray(after["mu.term"]), np.asarray(before["mu.term"])
     sd = found.std(axis=0)
-    z = (found.mean(axis=0) - f) / np.maximum(
-        sd, 1e-5
-    )  # a monotonic effect starts at 0
+    # where a monotonic effect starts it is zero, and known
+    z = (found.mean(axis=0) - f) / np.maximum(sd, 1e-5)
     assert np.median(sd) < 0.3 * np.median(spread(prior))
     assert np.abs(z).max() < 4.5  # the largest of hundreds
     assert np.sqrt(np.mean(z**2)) < 2.0

@@ -1,5 +1,7 @@
 """Splines: their prior, their training rows, new rows, by-columns and categories."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -142,9 +144,8 @@ def test_the_curve_sums_to_zero_and_its_departure_has_no_line():
 
 def test_a_unit_scale_departs_by_a_unit_standard_deviation():
     layer = SplineLayer(prior=Fixed(), linear_prior=Fixed(dist.Normal(0.0, 1e-12)))
-    draws = jax.vmap(lambda key: run(layer, "s", X, seed=key))(
-        jax.random.split(jax.random.key(0), 4000)
-    )
+    each = jax.jit(jax.vmap(lambda key: run(layer, "s", X, seed=key)))
+    draws = each(jax.random.split(jax.random.key(0), 4000))
     assert_allclose(np.mean(np.square(draws)), 1.0, atol=0.1)
 
 
@@ -238,10 +239,8 @@ def test_unseen_categories_have_curves_from_the_prior(key):
     def predict(codes, x, key):
         return run(predicting(kept, key=key), "s", x, codes, values=values)
 
-    draws = jax.vmap(lambda key: predict(jnp.array(codes), jnp.array(x), key)[:, 0])(
-        keys
-    )
-    draws = np.asarray(draws)
+    each = jax.jit(jax.vmap(partial(predict, jnp.array(codes), jnp.array(x))))
+    draws = np.asarray(each(keys))[..., 0]
     unit = {**values, "s.theta1": np.eye(3, 2), "s.theta2": np.zeros((3, 6))}
     level, slope = run(kept, "s", x[:2], np.array([0, 1]), values=unit)[:, 0]
     columns = []
@@ -366,6 +365,7 @@ def test_without_the_training_knots_a_prediction_raises():
         handlers.seed(predicting(model), 0)(x=X[:3])
 
 
+@pytest.mark.slow
 def test_minibatches_use_the_training_knots():
     posterior = fit(model, {"x": X, "y": Y}, method="vi", batch_size=30, num_steps=4000)
     found = posterior.predict({"x": X}, kind="mean").mean

@@ -159,7 +159,16 @@ def test_a_link_has_its_tails_here_or_refuses(name):
             run(case, eta, y, **options)
 
 
-@pytest.fixture(params=FAMILIES)
+OTHER_ZEROS = ("zero-inflated negative binomial", "hurdle of a poisson")
+"""Made of the same parts as two others."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(k, marks=pytest.mark.slow) if k in OTHER_ZEROS else k
+        for k in FAMILIES
+    ]
+)
 def family(request):
     link, arguments, reference, kind = FAMILIES[request.param]
     return lambda *args, **kw: link(*args, **arguments, **kw), reference, kind
