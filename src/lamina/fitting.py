@@ -46,7 +46,8 @@ def fit(
     `observed` arguments set the number
     of rows; arrays of that length are rows, others are constants, which the posterior
     remembers; `constants` settles ambiguity, by names, or adds further constants, as a
-    mapping. `missing="skip"` leaves out rows with a NaN.
+    mapping. `missing="skip"` leaves out rows with a NaN; `predict(data)` of the posterior
+    predicts those of them that lack the outcome alone.
 
     `standardize=True` takes the columns of layers, and outcomes that have units, in
     standard deviations, so that priors do not depend on the units of the data; beside an
