@@ -13,6 +13,7 @@ import numpy as np
 from lamina._checks import positive_size
 from lamina._keys import as_key
 from lamina._typing import Model, Seed, Shape, arrays_apart
+from lamina.contributions import REST, Contributor
 from lamina.data.dataset import Dataset, new_rows
 from lamina.effects import Standard
 from lamina.prediction import (
@@ -128,6 +129,58 @@ class Posterior:
         """
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}; it is one of {KINDS}.")
+        result, _ = self._predicted(
+            Predictor, new_data, kind, interval, seed, draws, chunk_rows
+        )
+        return next(iter(result.values())) if len(result) == 1 else result
+
+    def contributions(
+        self,
+        new_data: Any = None,
+        outcome: str | None = None,
+        interval: float = 0.9,
+        seed: Seed = 0,
+        *,
+        draws: bool = False,
+        chunk_rows: int | str | None = "auto",
+    ) -> dict[str, Predicted]:
+        """What each layer adds to the linear predictor of each row: term -> `Predicted`.
+
+        The terms and `"rest"`, which is an offset or whatever else the model adds, sum to
+        `predict(kind="linear")`, draw by draw. Rows are as in `predict`; `outcome` names
+        one of several. After a fit in standard units columns are centred, and the rest
+        has the outcome's mean.
+
+        Raises: ValueError where the terms do not add up to the predictor, as where one
+        multiplies another or is inside a function; and as `predict`.
+        """
+        found, terms = self._predicted(
+            Contributor, new_data, "linear", interval, seed, draws, chunk_rows
+        )
+        if outcome not in found and (outcome is not None or len(found) > 1):
+            raise ValueError(
+                f"outcome is {outcome!r}; the model's outcomes are {list(found)}. Name one."
+            )
+        whole = found[outcome or next(iter(found))]
+        if np.isnan(whole.mean).any():
+            raise ValueError(
+                f"the terms {list(terms)} do not add up to the predictor: one multiplies "
+                "another, is inside a function such as exp, or is NaN. Contributions "
+                "would not sum to it; compare predictions instead."
+            )
+        return {name: whole.entry(i) for i, name in enumerate((*terms, REST))}
+
+    def _predicted(
+        self,
+        kind_of_predictor: type[Predictor],
+        new_data: Any,
+        kind: str,
+        interval: float,
+        seed: Seed,
+        draws: bool,
+        chunk_rows: int | str | None,
+    ) -> tuple[dict[str, Predicted], tuple[str, ...]]:
+        """What a predictor finds for rows: outcome -> `Predicted`, and its terms."""
         require_probability(interval)
         if chunk_rows not in ("auto", None):
             positive_size("predict", "chunk_rows", chunk_rows)
@@ -138,7 +191,7 @@ class Posterior:
         unobserved = Unobserved(
             self.model, self.outcomes, self.data.num_rows, data.observed, arrays[1]
         )
-        predictor = Predictor(unobserved, data, n, kind, self._compiled)
+        predictor = kind_of_predictor(unobserved, data, n, kind, self._compiled)
         given = self.sampled
         if own and self.row_latents:
             given, chunk_rows = given + self.row_latents, None
@@ -152,7 +205,7 @@ class Posterior:
             for name, values in part.items():
                 found[name].append(summarised(values, kind, interval, keep=draws))
         result = {name: joined(pieces) for name, pieces in found.items()}
-        return next(iter(result.values())) if len(result) == 1 else result
+        return result, predictor.terms
 
     def _own_rows(self) -> dict[str, Any]:
         return {k: v for k, v in self.data.rows.items() if k not in self.data.observed}

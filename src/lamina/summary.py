@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,17 @@ class Predicted:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    def entry(self, i: int) -> Predicted:
+        """The prediction of one entry of the last axis."""
+        return replace(
+            self,
+            mean=self.mean[..., i],
+            sd=self.sd[..., i],
+            lower=self.lower[..., i],
+            upper=self.upper[..., i],
+            draws=None if self.draws is None else self.draws[..., i],
+        )
 
     def table(self) -> Table:
         """One row for each entry of the outcome."""
