@@ -1,17 +1,6 @@
 """Linear layers: coefficients times columns, and the constant.
 
-Terms are arrays, so what combines them needs no class. In a model:
-
-    f = AdaptiveLayer(units=2)("f", x)                        # two parameters, one layer
-    gaussian_link(f[..., :1], y, log_scale=f[..., 1:])
-
-    factor = jnp.exp(RandomEffectsLayer()("factor", group, 4))
-    mu = factor * AdaptiveLayer()("f", x)                     # a term scaled by group
-
-    skill = Adaptive()("skill", (teams, 1), "theta")          # one set of coefficients
-    mu = product(lookup, home, skill) - product(lookup, away, skill)  # in two products
-
-    mu = jnp.log(exposure)[:, None] + AdaptiveLayer()("f", x)  # an offset, as a column
+Terms are arrays, so what combines them needs no class: docs/combining.md shows how.
 """
 
 from __future__ import annotations
