@@ -12,6 +12,8 @@ import numpy as np
 from numpyro.diagnostics import effective_sample_size, hpdi, split_gelman_rubin
 
 ROWS_SHOWN = 60
+FEWEST_SHOWN = 3
+"""Rows of a site, where not all can be shown."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,13 +80,16 @@ def _group(name: str) -> str:
 def _groups_shown(names: Sequence[str]) -> list[tuple[int, int, int]]:
     """Each site's first row, how many of its rows are printed, and how many it has.
 
-    All where they fit; otherwise as many of each site as do, so that none goes missing.
+    All where they fit; otherwise as many of each site as do, so that none goes missing,
+    or the first rows where the sites are too many for that.
     """
     sizes = [len(list(rows)) for _, rows in itertools.groupby(names, _group)]
     starts = [0, *itertools.accumulate(sizes)]
-    most = max(sizes, default=0)
+    most = min(max(sizes, default=0), ROWS_SHOWN)
     while most > 1 and sum(min(size, most) for size in sizes) > ROWS_SHOWN:
         most -= 1
+    if most < FEWEST_SHOWN:
+        most = max(sizes, default=0)
     left, found = ROWS_SHOWN, []
     for start, size in zip(starts, sizes, strict=False):
         shown = min(size, most, left)
@@ -129,7 +134,8 @@ def chosen(sites: Iterable[str], var_names: str | Iterable[str] | None) -> list[
     known = in_order(sites)
     if var_names is None:
         return known
-    names = [var_names] if isinstance(var_names, str) else list(var_names)
+    several = isinstance(var_names, Iterable) and not isinstance(var_names, str)
+    names: list[Any] = list(var_names) if several else [var_names]
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
         raise TypeError(

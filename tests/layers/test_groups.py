@@ -291,7 +291,7 @@ def test_each_replicate_draws_at_its_own_scale(dim):
 
 
 def test_without_any_key_a_draw_is_refused():
-    with pytest.raises(ValueError, match=r"no key.*handlers\.seed.*unseen='zero'"):
+    with pytest.raises(ValueError, match=r"no key.*handlers\.seed.*`unseen` to 'zero'"):
         with predicting(), handlers.substitute(data=VALUES):
             embedding()("g", np.array([-1]))
     with predicting(), handlers.substitute(data=VALUES):

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina._checks import as_array, as_columns, concrete, positive_size
+from lamina._checks import Remedies, as_array, as_columns, concrete, positive_size
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers.groups import TableForm
@@ -93,6 +93,9 @@ class FieldFMLayer(TableForm):
             shape = (*flat.shape[:-1], rank, self.units)
             factors.append(jnp.reshape(flat, shape))
         return term(name, sum(main, start=field_pairs(factors)))
+
+    def remedies(self) -> Remedies:
+        return Remedies.of_table("field_sizes")
 
     def level(
         self, name: str, codes: Any, c: int, features: Any, field: int, m: int
