@@ -104,7 +104,7 @@ class CARLayer(AreaForm):
     has areas without neighbours, and for codes that are no area; TypeError without one.
     Source: Besag (1974), Spatial Interaction and the Statistical Analysis of Lattice
     Systems; Banerjee, Carlin and Gelfand (2014), Hierarchical Modeling and
-    Analysis for Spatial Data, section 4.3.
+    Analysis for Spatial Data, chapter 4.
     """
 
     proper: bool = field(default=True, kw_only=True)

@@ -55,8 +55,8 @@ class FieldFMLayer(TableForm):
     negative where they may not be, for fewer than two fields, and for features that are
     not one row for each level. `field_sizes`, the numbers of levels, and `low_rank_dim`
     are given once, in the constructor or the call.
-    Source: Rendle (2010), Factorization Machines, section V.A, for indicators; Agarwal
-    and Chen (2009), Regression-based Latent Factor Models, section 2, for features.
+    Source: Rendle (2010), Factorization Machines, for indicators; Agarwal and Chen (2009),
+    Regression-based Latent Factor Models, for features.
     """
 
     units: int = 1

@@ -118,7 +118,7 @@ class HorseshoeLayer(LinearTerm):
     Units: $\beta$ is in $f/x$; standardise the columns, so that one scale suits all.
     Raises: as AdaptiveLayer.
     Source: Piironen and Vehtari (2017), Sparsity information and regularization in the
-    horseshoe and other shrinkage priors, eq. 2.8.
+    horseshoe and other shrinkage priors.
     """
 
     units: int = 1
@@ -145,7 +145,7 @@ class R2D2Layer(LinearTerm):
     Units: $\beta$ is in $f/x$; standardise the columns, as $R^2$ is stated for such.
     Raises: as AdaptiveLayer.
     Source: Zhang, Naughton, Bondell and Reich (2022), Bayesian Regression Using a Prior
-    on the Model Fit, section 2.
+    on the Model Fit: The R2-D2 Shrinkage Prior.
     """
 
     units: int = 1
@@ -188,7 +188,7 @@ class InterceptLayer(FixedForm):
     `{name}.beta` (1, u).
     Units: $\beta$ is in units of the predictor; choose the prior's scale in those units.
     Raises: TypeError when the name is missing.
-    Source: Gelman and Hill (2007), Data Analysis Using Regression, section 3.1.
+    Source: Gelman and Hill (2007), Data Analysis Using Regression, chapter 3.
     """
 
     def __call__(self, name: str) -> Array:

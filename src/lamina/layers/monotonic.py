@@ -44,7 +44,7 @@ class MonotonicLayer(AdaptiveForm):
     c - 1, for a single category, or for a concentration that is not positive.
     `num_categories` is given once, in the constructor or the call.
     Source: Bürkner and Charpentier (2020), Modelling monotonic effects of ordinal
-    predictors in Bayesian regression models, section 2, whose coefficient is the average
+    predictors in Bayesian regression models, whose coefficient is the average
     step, $\beta / (c - 1)$.
     """
 
