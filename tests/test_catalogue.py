@@ -19,6 +19,7 @@ from support import shapes, trace
 
 pytestmark = pytest.mark.usefixtures("quick_compilation", "float64")
 
+PAGES = [f"docs/{path.name}" for path in pages.DOCS.glob("*.md")]
 TABLES = pages.tables("catalogue.md")
 LAYERS = {pages.coded(row[0])[0]: row[1:] for row in TABLES["Layers"]}
 PRIORS = {pages.coded(row[0])[0]: row[1:] for row in TABLES["Priors"]}
@@ -233,6 +234,8 @@ def test_a_links_options(which):
         assert (exposure, censored) == ("no", "where all can")
         censored = "yes"
     for option, shown, why in (
+        ({"weights": 2.0}, "yes", ""),
+        ({"offset": 2.0}, "no" if which == "mixture_link" else "yes", "`offset`"),
         ({"exposure": 2.0}, exposure, "`exposure`"),
         ({"censored": 0}, censored, "cumulative distribution function"),
     ):
@@ -243,3 +246,21 @@ def test_a_links_options(which):
         else:
             assert shown == "yes"
             assert "obs" in shapes(link)
+
+
+def anchors(text):
+    """The headings of a page, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(PAGES)])
+def test_links_between_pages_lead_somewhere(page):
+    here = pages.DOCS.parent / page
+    for target in re.findall(r"\]\(([^)\s]+)\)", here.read_text("utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (here.parent / name) if name else here
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there.read_text("utf-8")), target
