@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -89,16 +89,28 @@ class Posterior:
         """Draws over all chains."""
         return int(np.prod(next(iter(self.draws.values())).shape[:2]))
 
-    def summary(self, interval: float = 0.9) -> Table:
+    def summary(
+        self, var_names: str | Iterable[str] | None = None, *, interval: float = 0.9
+    ) -> Table:
         """Mean, standard deviation and highest-density interval of every number.
 
         Chains have their effective sample size and R-hat as well, and the notes their
-        divergences.
+        divergences. Sites that the sampler moves in the place of others, such as
+        `x.beta_decentered`, come last.
 
+        `var_names` chooses sites, as ArviZ's does: `"x.beta"`, or `"x"` for all sites of
+        that layer, or `"*.lmbda"`, with `*` for any characters; a list of them gives the
+        rows in its order, and `"~x.beta"` leaves some out.
+
+        Raises: ValueError for a name that no site has.
         Source: Gelman and others (2013), Bayesian Data Analysis, section 11.4.
         """
         return summarise(
-            self.draws, interval=interval, correlated=self.correlated, notes=self.notes
+            self.draws,
+            interval=interval,
+            correlated=self.correlated,
+            notes=self.notes,
+            var_names=var_names,
         )
 
     def predict(
