@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from numpyro.primitives import Messenger
 
 from lamina._typing import Array, Model
 from lamina.effects import scoped
-from lamina.infer.fitted import map_draws
 from lamina.prediction import Predictor, value_of
 
 REST = "rest"
@@ -57,23 +56,7 @@ class Contributor(Predictor):
         jax.eval_shape(run)
         self.terms = tuple(listing.terms)
 
-    def draws_of(self, size: int) -> Callable[..., dict[str, Array]]:
-        def run(
-            draws: Mapping[str, Array],
-            numbers: Array,
-            arrays: Mapping[str, Array],
-            level_key: Array,
-            noise_key: Array,
-        ) -> dict[str, Array]:
-            def one(draw: Mapping[str, Array], number: Array) -> dict[str, Array]:
-                keys = (random.fold_in(level_key, number), noise_key)
-                return self._parts(size, keys, draw, arrays)
-
-            return map_draws(one, draws, numbers)
-
-        return run
-
-    def _parts(
+    def values(
         self,
         size: int,
         keys: tuple[Array, Array],

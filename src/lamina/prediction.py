@@ -154,7 +154,7 @@ class Predictor:
         n, size = self.num_rows, self._size(num_draws, chunk_rows)
         if size < n and not self.may_be_cut(draws):
             size = n
-        run = self._compiled("draws", size, self.draws_of)
+        run = self._compiled("draws", size, self._draws)
         level_key, noise_key = random.split(key)
         numbers = jnp.arange(num_draws)
         for number, first in enumerate(range(0, n, size)):
@@ -192,9 +192,40 @@ class Predictor:
             self.compiled[key] = jax.jit(make(size))
         return self.compiled[key]
 
-    def draws_of(self, size: int) -> Callable[..., dict[str, Array]]:
+    def values(
+        self,
+        size: int,
+        keys: tuple[Array, Array],
+        draw: Mapping[str, Array],
+        arrays: Mapping[str, Array],
+    ) -> dict[str, Array]:
+        """The outcomes of a chunk of rows, for one draw and its keys."""
+        model = self.unobserved
+        sites = model.sites(size, keys, draw, arrays)
+        return {
+            k: value_of(sites, k, self.kind, len(model.shapes[k])) for k in self.names
+        }
+
+    def _draws(self, size: int) -> Callable[..., dict[str, Array]]:
         """A function from draws and a chunk of rows to draws of the outcomes."""
-        return _draws(self.unobserved, self.names, self.kind, size)
+
+        def run(
+            draws: Mapping[str, Array],
+            numbers: Array,
+            arrays: Mapping[str, Array],
+            level_key: Array,
+            noise_key: Array,
+        ) -> dict[str, Array]:
+            def one(draw: Mapping[str, Array], number: Array) -> dict[str, Array]:
+                keys = (
+                    random.fold_in(level_key, number),
+                    random.fold_in(noise_key, number),
+                )
+                return self.values(size, keys, draw, arrays)
+
+            return map_draws(one, draws, numbers)
+
+        return run
 
     def _densities(self, size: int) -> Callable[..., Any]:
         return _densities(self.unobserved, self.names, size)
@@ -242,26 +273,6 @@ class Predictor:
                 if not np.allclose(apart[name], wanted, 1e-4, 1e-4, equal_nan=True):
                     return False
         return True
-
-
-def _draws(
-    model: Unobserved, names: tuple[str, ...], kind: str, size: int
-) -> Callable[..., dict[str, Array]]:
-    def run(
-        draws: Mapping[str, Array],
-        numbers: Array,
-        arrays: Mapping[str, Array],
-        level_key: Array,
-        noise_key: Array,
-    ) -> dict[str, Array]:
-        def one(draw: Mapping[str, Array], number: Array) -> dict[str, Array]:
-            keys = random.fold_in(level_key, number), random.fold_in(noise_key, number)
-            sites = model.sites(size, keys, draw, arrays)
-            return {k: value_of(sites, k, kind, len(model.shapes[k])) for k in names}
-
-        return map_draws(one, draws, numbers)
-
-    return run
 
 
 def _densities(
