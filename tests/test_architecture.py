@@ -23,6 +23,7 @@ FLOORS = [
     {"layers", "links", "infer"},
     {"data", "summary"},
     {"prediction"},
+    {"contributions"},
     {"posterior"},
     {"fitting", "report"},
     {"__init__"},

@@ -8,7 +8,7 @@ from numpyro.diagnostics import summary as numpyro_summary
 from fit_helpers import narrowest
 from lamina import FixedPriorLayer, Posterior, gaussian_link
 from lamina.data import read_data
-from lamina.summary import Table, summarise
+from lamina.summary import Table, chosen, in_order, summarise
 
 RNG = np.random.default_rng(3)
 DRAWS = {
@@ -192,3 +192,124 @@ def test_a_posteriors_summary_has_its_notes_and_its_kind_of_draws():
     assert {"ess", "r_hat", "hdi 50% low"} <= set(table.columns)
     assert "ess" not in posterior().summary().columns
     assert "Note" not in repr(posterior().summary())
+
+
+SITES = (
+    "b.beta",
+    "x.tau",
+    "x.beta_decentered",
+    "county.lmbda",
+    "county.z",
+    "gates.gate1",
+    "gates.lmbda1",
+    "gates.beta_decentered1",
+    "sigma",
+    "x.beta",
+    "county.theta",
+    "gates.weight1",
+    "gates.beta1",
+)
+"""In the order of a fit: what is sampled, then what it makes."""
+READ = [
+    "b.beta",
+    "x.tau",
+    "x.beta",
+    "county.lmbda",
+    "county.theta",
+    "gates.weight1",
+    "gates.lmbda1",
+    "gates.beta1",
+    "sigma",
+    "x.beta_decentered",
+    "county.z",
+    "gates.gate1",
+    "gates.beta_decentered1",
+]
+
+
+def test_auxiliary_sites_come_last_and_what_they_make_in_their_place():
+    assert in_order(SITES) == READ
+
+
+@pytest.mark.parametrize(
+    "sites",
+    [
+        ("z", "gate", "home.z", "x.beta_size"),  # which make nothing here
+        ("mu.z", "theta", "size", "beta_start"),
+        ("a.theta_decentered1", "a.theta", "a.theta2"),
+    ],
+)
+def test_sites_that_make_nothing_stay_where_they_are(sites):
+    assert in_order(sites) == list(sites)
+
+
+@pytest.mark.parametrize(
+    ("var_names", "expected"),
+    [
+        (None, READ),
+        ("sigma", ["sigma"]),
+        (["sigma", "x.beta"], ["sigma", "x.beta"]),
+        ("county", ["county.lmbda", "county.theta", "county.z"]),
+        (["county", "~county.z"], ["county.lmbda", "county.theta"]),
+        ("*.lmbda*", ["county.lmbda", "gates.lmbda1"]),
+        (["~gates", "~*_decentered", "~*.z"], [*READ[:5], "sigma"]),
+        (["sigma", "sigma", "*"], ["sigma", *(s for s in READ if s != "sigma")]),
+        (["x", "~x"], []),
+        ([], []),
+    ],
+)
+def test_names_choose_sites(var_names, expected):
+    assert chosen(SITES, var_names) == expected
+
+
+def test_a_name_means_itself_and_no_more():
+    """`x` is no beginning of `xx`, and dots and brackets are plain."""
+    assert chosen(["x.beta", "xx.beta", "x"], "x") == ["x.beta", "x"]
+    with pytest.raises(ValueError, match=r"'x\.b' names no site.*'x\.beta'.*pattern"):
+        chosen(["x.beta"], "x.b")
+    with pytest.raises(ValueError, match=r"'xb' names no site"):
+        chosen(["x.b"], "xb")
+    with pytest.raises(ValueError, match=r"'~tau' names no site"):
+        chosen(SITES, ["sigma", "~tau"])
+    assert chosen(["scope/x.beta", "y"], ["scope"]) == ["scope/x.beta"]
+
+
+def test_a_summary_has_the_chosen_rows_as_they_are_in_the_whole():
+    whole, part = chains(), chains(var_names=["count", "b"])
+    assert part.names == ("count", *(n for n in whole.names if n.startswith("b[")))
+    assert all(part[name] == whole[name] for name in part.names)
+    assert chains(var_names="tau", notes=("Mind.",)).notes == ("Mind.",)
+
+
+def test_a_long_table_shows_rows_of_every_site():
+    draws = {
+        "a": RNG.normal(size=(1, 10, 100)),
+        "b": RNG.normal(size=(1, 10)),
+        "c": RNG.normal(size=(1, 10, 50, 2)),
+    }
+    lines = repr(summarise(draws, interval=0.9, correlated=False)).splitlines()
+    first = [line.split()[0] for line in lines[1:]]
+    assert first == [
+        *(f"a[{i}]" for i in range(29)),
+        "...",
+        "b",
+        *(f"c[{i // 2},{i % 2}]" for i in range(29)),
+        "...",
+    ]
+    assert lines[30] == "... and 71 rows more of a"
+    assert lines[-1] == "... and 142 rows more: to_dataframe()"
+    many = {f"s{i}": RNG.normal(size=(1, 10, 3)) for i in range(70)}
+    lines = repr(summarise(many, interval=0.9, correlated=False)).splitlines()
+    assert len(lines) == 62
+    assert lines[60].startswith("s19[2] ")
+    assert lines[-1] == "... and 150 rows more: to_dataframe()"
+
+
+def test_a_posteriors_summary_chooses():
+    with pytest.raises(ValueError, match=r"'a' names no site; the sites are \['b"):
+        posterior().summary("a")
+    assert posterior().summary("b").names == ("b.beta[0,0]",)
+    with pytest.raises(TypeError, match=r"0\.5, which is no name.*interval.*keyword"):
+        posterior().summary([0.5])
+    with pytest.raises(TypeError, match=r"0\.5, which is no name"):
+        posterior().summary(0.5)

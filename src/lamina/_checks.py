@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +105,24 @@ def same_rows(where: str, x: Array, z: Array) -> None:
         )
 
 
+class Remedies(NamedTuple):
+    """What to do about codes outside of a table, which `as_codes` fits into a sentence."""
+
+    past: str
+    negative: str
+
+    @classmethod
+    def of_table(cls, size: str) -> Self:
+        """Those of a table whose number of levels is the argument `size`."""
+        return cls(
+            f"raise `{size}`, or mark levels that were not fitted by negative codes when "
+            "predicting",
+            "Negative codes stand for unseen levels, which only a prediction can have, "
+            "from a layer whose `unseen` is 'draw' or 'zero': give fitted rows codes "
+            "from 0",
+        )
+
+
 def as_codes(
     where: str,
     x: Any,
@@ -112,14 +130,14 @@ def as_codes(
     *,
     unseen: bool,
     ahead: int = 0,
-    past: str = "mark levels that were not fitted by negative codes when predicting",
+    remedies: Remedies | None = None,
 ) -> Array:
     """`x` as integer codes (n,), checked against the table where they are known.
 
     Negative codes stand for levels that were never fitted: allowed where `unseen`. Codes
-    may be up to `ahead` past the table, where a sequence goes on; `past` is what else to
-    do about a code past the table.
+    may be up to `ahead` past the table, where a sequence goes on.
     """
+    remedies = remedies or Remedies.of_table("num_categories")
     x = as_array(x)
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise TypeError(
@@ -146,13 +164,11 @@ def as_codes(
             raise ValueError(
                 f"{where}: code {known.max()} is past its table of {num_categories} "
                 f"categories (0 to {num_categories - 1}). It would read another "
-                f"level's effect: raise `num_categories`, or {past}."
+                f"level's effect: {remedies.past}."
             )
         if known.min() < 0 and not unseen:
             raise ValueError(
-                f"{where}: code {known.min()} is negative. Negative codes stand for "
-                "unseen levels, which only a prediction can have, from a layer whose "
-                "`unseen` is 'draw' or 'zero': give fitted rows codes from 0 to "
+                f"{where}: code {known.min()} is negative. {remedies.negative} to "
                 f"{num_categories - 1}."
             )
         if known.min() < SMALLEST_CODE:

@@ -31,7 +31,7 @@ def bspline(
 
     Shapes: `x` (n,) and `knots` (k + degree + 1,) give (n, k).
     Source: de Boor (2001), A Practical Guide to Splines, chapter IX, eq. 14, and
-    chapter X, eq. 15 for the slopes.
+    chapter X, eq. 12 for the slopes.
     """
     t = jnp.asarray(knots, x.dtype)
     k = t.size - degree - 1
@@ -95,8 +95,8 @@ def differences(knots: np.ndarray, degree: int, cyclic: bool) -> np.ndarray:
     slopes between the $\xi_i$ where the B-splines stand, times their mean distance.
 
     Shapes: gives (k - 2, k), or (k, k) if cyclic.
-    Source: Eilers and Marx (1996), section 3; Li and Cao (2022), General P-splines for
-    Non-uniform B-splines, for uneven knots.
+    Source: Eilers and Marx (1996), Flexible Smoothing with B-splines and Penalties; Li
+    and Cao (2022), General P-splines for Non-uniform B-splines, for uneven knots.
     """
     if cyclic:
         eye = np.eye(knots.size - 2 * degree - 1)
@@ -147,7 +147,7 @@ def periodic_scales(length: Float[Array, " 1"], m: int) -> Float[Array, " k"]:
 
     Shapes: `length` (1,) gives (2 m - 1,), in the order of `fourier`.
     Source: Solin and Särkkä (2014), Explicit Link Between Periodic Covariance Functions
-    and State Space Models, section 3; Abramowitz and Stegun (1964), 9.6.26.
+    and State Space Models; NIST Digital Library of Mathematical Functions, 10.29.1.
     """
     a = 1.0 / jnp.square(length[0])
 

@@ -6,7 +6,7 @@ times share the midpoints above both, and one time gives one value, whatever is 
 beside it.
 
 Source: Lévy's construction; Gaines and Lyons (1997), Variable step size control in the
-numerical solution of stochastic differential equations, section 4.
+numerical solution of stochastic differential equations.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ are the constant and (unless cyclic) the line, the others carry the penalty, whi
 plain sum of their squared coefficients.
 
 Sources: Eilers and Marx (1996), Flexible Smoothing with B-splines and Penalties; Wood
-(2017), Generalized Additive Models, 2nd edition, sections 5.4.2, 5.6 and 5.8; Fahrmeir,
-Kneib, Lang and Marx (2013), Regression, section 8.1.
+(2017), Generalized Additive Models, 2nd edition, chapter 5; Fahrmeir, Kneib, Lang and
+Marx (2013), Regression, chapter 8.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from lamina._checks import positive_size
 from lamina._keys import as_key
 from lamina._typing import Model, Seed, Shape, arrays_apart
+from lamina.contributions import REST, Contributor
 from lamina.data.dataset import Dataset, new_rows
 from lamina.effects import Standard
 from lamina.prediction import (
@@ -88,16 +89,28 @@ class Posterior:
         """Draws over all chains."""
         return int(np.prod(next(iter(self.draws.values())).shape[:2]))
 
-    def summary(self, interval: float = 0.9) -> Table:
+    def summary(
+        self, var_names: str | Iterable[str] | None = None, *, interval: float = 0.9
+    ) -> Table:
         """Mean, standard deviation and highest-density interval of every number.
 
         Chains have their effective sample size and R-hat as well, and the notes their
-        divergences.
+        divergences. Sites that the sampler moves in the place of others, such as
+        `x.beta_decentered`, come last.
 
+        `var_names` chooses sites, as ArviZ's does: `"x.beta"`, or `"x"` for all sites of
+        that layer, or `"*.lmbda"`, with `*` for any characters; a list of them gives the
+        rows in its order, and `"~x.beta"` leaves some out.
+
+        Raises: ValueError for a name that no site has.
         Source: Gelman and others (2013), Bayesian Data Analysis, section 11.4.
         """
         return summarise(
-            self.draws, interval=interval, correlated=self.correlated, notes=self.notes
+            self.draws,
+            interval=interval,
+            correlated=self.correlated,
+            notes=self.notes,
+            var_names=var_names,
         )
 
     def predict(
@@ -128,6 +141,58 @@ class Posterior:
         """
         if kind not in KINDS:
             raise ValueError(f"kind is {kind!r}; it is one of {KINDS}.")
+        result, _ = self._predicted(
+            Predictor, new_data, kind, interval, seed, draws, chunk_rows
+        )
+        return next(iter(result.values())) if len(result) == 1 else result
+
+    def contributions(
+        self,
+        new_data: Any = None,
+        outcome: str | None = None,
+        interval: float = 0.9,
+        seed: Seed = 0,
+        *,
+        draws: bool = False,
+        chunk_rows: int | str | None = "auto",
+    ) -> dict[str, Predicted]:
+        """What each layer adds to the linear predictor of each row: term -> `Predicted`.
+
+        The terms and `"rest"`, which is an offset or whatever else the model adds, sum to
+        `predict(kind="linear")`, draw by draw. Rows are as in `predict`; `outcome` names
+        one of several. After a fit in standard units columns are centred, and the rest
+        has the outcome's mean.
+
+        Raises: ValueError where the terms do not add up to the predictor, as where one
+        multiplies another or is inside a function; and as `predict`.
+        """
+        found, terms = self._predicted(
+            Contributor, new_data, "linear", interval, seed, draws, chunk_rows
+        )
+        if outcome not in found and (outcome is not None or len(found) > 1):
+            raise ValueError(
+                f"outcome is {outcome!r}; the model's outcomes are {list(found)}. Name one."
+            )
+        whole = found[outcome or next(iter(found))]
+        if np.isnan(whole.mean).any():
+            raise ValueError(
+                f"the terms {list(terms)} do not add up to the predictor: one multiplies "
+                "another, is inside a function such as exp, or is NaN. Contributions "
+                "would not sum to it; compare predictions instead."
+            )
+        return {name: whole.entry(i) for i, name in enumerate((*terms, REST))}
+
+    def _predicted(
+        self,
+        kind_of_predictor: type[Predictor],
+        new_data: Any,
+        kind: str,
+        interval: float,
+        seed: Seed,
+        draws: bool,
+        chunk_rows: int | str | None,
+    ) -> tuple[dict[str, Predicted], tuple[str, ...]]:
+        """What a predictor finds for rows: outcome -> `Predicted`, and its terms."""
         require_probability(interval)
         if chunk_rows not in ("auto", None):
             positive_size("predict", "chunk_rows", chunk_rows)
@@ -138,7 +203,7 @@ class Posterior:
         unobserved = Unobserved(
             self.model, self.outcomes, self.data.num_rows, data.observed, arrays[1]
         )
-        predictor = Predictor(unobserved, data, n, kind, self._compiled)
+        predictor = kind_of_predictor(unobserved, data, n, kind, self._compiled)
         given = self.sampled
         if own and self.row_latents:
             given, chunk_rows = given + self.row_latents, None
@@ -152,7 +217,7 @@ class Posterior:
             for name, values in part.items():
                 found[name].append(summarised(values, kind, interval, keep=draws))
         result = {name: joined(pieces) for name, pieces in found.items()}
-        return next(iter(result.values())) if len(result) == 1 else result
+        return result, predictor.terms
 
     def _own_rows(self) -> dict[str, Any]:
         return {k: v for k, v in self.data.rows.items() if k not in self.data.observed}

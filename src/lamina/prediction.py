@@ -96,6 +96,7 @@ class Predictor:
         self.num_rows, self.kind, self.compiled = num_rows, kind, compiled
         self.arrays, _ = arrays_apart(data.constants)
         self.names = self._outcomes()
+        self.terms: tuple[str, ...] = ()
 
     def _outcomes(self) -> tuple[str, ...]:
         """The outcomes of the model on these data, checked before any compilation."""
@@ -153,7 +154,7 @@ class Predictor:
         n, size = self.num_rows, self._size(num_draws, chunk_rows)
         if size < n and not self.may_be_cut(draws):
             size = n
-        run = self._compiled("draws", size, _draws)
+        run = self._compiled("draws", size, self._draws)
         level_key, noise_key = random.split(key)
         numbers = jnp.arange(num_draws)
         for number, first in enumerate(range(0, n, size)):
@@ -183,12 +184,51 @@ class Predictor:
         most = NUMBERS_AT_ONCE // (num_draws * max(wide, 1))
         return max(min(self.num_rows, most), 1)
 
-    def _compiled(self, what: str, size: int, make: Callable[..., Any]) -> Any:
-        key = (what, self.kind, self.names, size, self.unobserved.key)
+    def _compiled(
+        self, what: str, size: int, make: Callable[[int], Callable[..., Any]]
+    ) -> Any:
+        key = (what, self.kind, self.names, size, self.unobserved.key, type(self))
         if key not in self.compiled:
-            made = make(self.unobserved, self.names, self.kind, size)
-            self.compiled[key] = jax.jit(made)
+            self.compiled[key] = jax.jit(make(size))
         return self.compiled[key]
+
+    def values(
+        self,
+        size: int,
+        keys: tuple[Array, Array],
+        draw: Mapping[str, Array],
+        arrays: Mapping[str, Array],
+    ) -> dict[str, Array]:
+        """The outcomes of a chunk of rows, for one draw and its keys."""
+        model = self.unobserved
+        sites = model.sites(size, keys, draw, arrays)
+        return {
+            k: value_of(sites, k, self.kind, len(model.shapes[k])) for k in self.names
+        }
+
+    def _draws(self, size: int) -> Callable[..., dict[str, Array]]:
+        """A function from draws and a chunk of rows to draws of the outcomes."""
+
+        def run(
+            draws: Mapping[str, Array],
+            numbers: Array,
+            arrays: Mapping[str, Array],
+            level_key: Array,
+            noise_key: Array,
+        ) -> dict[str, Array]:
+            def one(draw: Mapping[str, Array], number: Array) -> dict[str, Array]:
+                keys = (
+                    random.fold_in(level_key, number),
+                    random.fold_in(noise_key, number),
+                )
+                return self.values(size, keys, draw, arrays)
+
+            return map_draws(one, draws, numbers)
+
+        return run
+
+    def _densities(self, size: int) -> Callable[..., Any]:
+        return _densities(self.unobserved, self.names, size)
 
     def may_be_cut(self, draws: Mapping[str, Array]) -> bool:
         """Whether rows can be predicted in chunks: they do not change one another.
@@ -215,8 +255,8 @@ class Predictor:
     ) -> bool:
         """Whether each row has the same density among all rows as among half of them."""
         m = len(next(iter(rows.values())))
-        whole = self._compiled("densities", m, _densities)
-        part = self._compiled("densities", m // 2, _densities)
+        whole = self._compiled("densities", m, self._densities)
+        part = self._compiled("densities", m // 2, self._densities)
         together, free = whole(draw, {**rows, **self.arrays}, {})
         if any(np.shape(v)[:1] != (m,) for v in together.values()):
             return False
@@ -235,30 +275,8 @@ class Predictor:
         return True
 
 
-def _draws(
-    model: Unobserved, names: tuple[str, ...], kind: str, size: int
-) -> Callable[..., dict[str, Array]]:
-    """A function from draws and a chunk of rows to draws of the outcomes."""
-
-    def run(
-        draws: Mapping[str, Array],
-        numbers: Array,
-        arrays: Mapping[str, Array],
-        level_key: Array,
-        noise_key: Array,
-    ) -> dict[str, Array]:
-        def one(draw: Mapping[str, Array], number: Array) -> dict[str, Array]:
-            keys = random.fold_in(level_key, number), random.fold_in(noise_key, number)
-            sites = model.sites(size, keys, draw, arrays)
-            return {k: _value(sites, k, kind, len(model.shapes[k])) for k in names}
-
-        return map_draws(one, draws, numbers)
-
-    return run
-
-
 def _densities(
-    model: Unobserved, names: tuple[str, ...], kind: str, size: int
+    model: Unobserved, names: tuple[str, ...], size: int
 ) -> Callable[..., tuple[dict[str, Array], dict[str, Array]]]:
     """A function from one draw and some rows to the density of each row's outcome.
 
@@ -296,7 +314,7 @@ def _padded(rows: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([rows, rows[-1:].repeat(size - len(rows), 0)])
 
 
-def _value(sites: Mapping[str, Any], name: str, kind: str, ndim: int) -> Array:
+def value_of(sites: Mapping[str, Any], name: str, kind: str, ndim: int) -> Array:
     """An outcome's value in a trace, with as many axes as it had in the fit."""
     fn = sites[name]["fn"]
     if kind == "response":

@@ -184,7 +184,7 @@ def circle(place: Int[Array, " n"], period: int) -> Float[Array, "n h"]:
     so that effects sum to zero.
 
     Shapes: `place` (n,), from 0 to P - 1, gives (n, h), with h = P - 1.
-    Source: Rue and Held (2005), Gaussian Markov Random Fields, section 2.6.1.
+    Source: Rue and Held (2005), Gaussian Markov Random Fields, section 2.6.
     """
     k = jnp.arange(1, period // 2 + 1)
     # whole turns are taken off before the angle, where they would cost digits

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpyro.diagnostics import effective_sample_size, hpdi, split_gelman_rubin
 
 ROWS_SHOWN = 60
+FEWEST_SHOWN = 3
+"""Rows of a site, where not all can be shown."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -32,12 +35,18 @@ class Table:
         return len(self.names)
 
     def __repr__(self) -> str:
-        shown = range(min(len(self), ROWS_SHOWN))
         heads = ["", *self.columns]
-        body = [
-            [self.names[i], *(_number(c, v[i]) for c, v in self.columns.items())]
-            for i in shown
-        ]
+        body: list[list[str]] = []
+        left_out: dict[int, str] = {}
+        for start, shown, size in _groups_shown(self.names):
+            body += [
+                [self.names[i], *(_number(c, v[i]) for c, v in self.columns.items())]
+                for i in range(start, start + shown)
+            ]
+            if shown < size:
+                left_out[len(body)] = (
+                    f"... and {size - shown} rows more of {_group(self.names[start])}"
+                )
         widths = [max(len(row[k]) for row in [heads, *body]) for k in range(len(heads))]
         lines = [
             "  ".join(
@@ -46,8 +55,11 @@ class Table:
             )
             for row in [heads, *body]
         ]
-        if len(self) > ROWS_SHOWN:
-            lines.append(f"... and {len(self) - ROWS_SHOWN} rows more: to_dataframe()")
+        hidden = len(self) - len(body)
+        if hidden:
+            left_out[len(body)] = f"... and {hidden} rows more: to_dataframe()"
+        for at, words in reversed(left_out.items()):
+            lines.insert(at + 1, words)
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
@@ -60,14 +72,109 @@ class Table:
         return pandas.DataFrame(self.columns, index=list(self.names))
 
 
+def _group(name: str) -> str:
+    """The site that a row is of."""
+    return name.partition("[")[0]
+
+
+def _groups_shown(names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Each site's first row, how many of its rows are printed, and how many it has.
+
+    All where they fit; otherwise as many of each site as do, so that none goes missing,
+    or the first rows where the sites are too many for that.
+    """
+    sizes = [len(list(rows)) for _, rows in itertools.groupby(names, _group)]
+    starts = [0, *itertools.accumulate(sizes)]
+    most = min(max(sizes, default=0), ROWS_SHOWN)
+    while most > 1 and sum(min(size, most) for size in sizes) > ROWS_SHOWN:
+        most -= 1
+    if most < FEWEST_SHOWN:
+        most = max(sizes, default=0)
+    left, found = ROWS_SHOWN, []
+    for start, size in zip(starts, sizes, strict=False):
+        shown = min(size, most, left)
+        left -= shown
+        if shown:
+            found.append((start, shown, size))
+    return found
+
+
+def in_order(sites: Iterable[str]) -> list[str]:
+    """Sites as they are read: auxiliary ones last, what they make in their place.
+
+    Auxiliary is what a deterministic value of the model is made from and stands for it
+    in the sampler alone: `x.beta_decentered` beside `x.beta`, `g.z` beside `g.theta`, a
+    gate beside its weight.
+    """
+    known = list(sites)
+    makes = {site: made for site in known if (made := _makes(site, known))}
+    first = [makes.get(site, site) for site in known]
+    return list(dict.fromkeys([s for s in first if s not in makes] + list(makes)))
+
+
+def _makes(site: str, known: Sequence[str]) -> str | None:
+    """The site that an auxiliary one is made into, None for any other."""
+    if (part := re.fullmatch(r"(.+\.)(z|gate)(\d*)", site)) is not None:
+        before, word, suffix = part.groups()
+        made = ("weight",) if word == "gate" else ("theta", "beta")
+        return next((s for m in made if (s := f"{before}{m}{suffix}") in known), None)
+    whole = re.sub(r"_(decentered|base|size|start|steps)(\d*)$", r"\2", site)
+    return whole if whole != site and whole in known else None
+
+
+def chosen(sites: Iterable[str], var_names: str | Iterable[str] | None) -> list[str]:
+    """The sites that are asked for, in the order asked; all of them for None.
+
+    A name is a site, or the part before a dot, which stands for all sites under it; `*`
+    stands for any characters. With `~` in front it leaves out what it names; names that
+    all leave out, leave out from all.
+
+    Raises: ValueError for a name that no site has.
+    """
+    known = in_order(sites)
+    if var_names is None:
+        return known
+    several = isinstance(var_names, Iterable) and not isinstance(var_names, str)
+    names: list[Any] = list(var_names) if several else [var_names]
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:
+        raise TypeError(
+            f"var_names holds {wrong[0]!r}, which is no name. Give names of sites, such "
+            "as summary(['x.beta', '~*_decentered']); `interval` goes by keyword."
+        )
+    keep: dict[str, None] = {}
+    drop: set[str] = set()
+    for name in names:
+        found = [s for s in known if _names(name.removeprefix("~"), s)]
+        if not found:
+            raise ValueError(
+                f"var_names: {name!r} names no site; the sites are {known}. Give one of "
+                "them, the part before a dot, or a pattern with *."
+            )
+        if name.startswith("~"):
+            drop.update(found)
+        else:
+            keep.update(dict.fromkeys(found))
+    if names and all(name.startswith("~") for name in names):
+        keep = dict.fromkeys(known)
+    return [site for site in keep if site not in drop]
+
+
+def _names(pattern: str, site: str) -> bool:
+    """Whether a pattern names a site, or what the site is under."""
+    words = ".*".join(map(re.escape, pattern.split("*")))
+    return re.fullmatch(rf"{words}([./].*)?", site) is not None
+
+
 def summarise(
     draws: Mapping[str, np.ndarray],
     *,
     interval: float,
     correlated: bool,
     notes: tuple[str, ...] = (),
+    var_names: str | Iterable[str] | None = None,
 ) -> Table:
-    """One row for each number that was drawn.
+    """One row for each number that was drawn, of the sites that `chosen` chooses.
 
     `hdi` bounds are the highest-density interval of probability `interval`. `ess` and
     `r_hat` are given for chains only: independent draws always mix.
@@ -75,7 +182,8 @@ def summarise(
     require_probability(interval)
     names: list[str] = []
     parts: list[dict[str, np.ndarray]] = []
-    for site, values in draws.items():
+    for site in chosen(draws, var_names):
+        values = draws[site]
         shape = values.shape[2:]
         names += [
             _entry(site, index) for index in itertools.product(*map(range, shape))
@@ -144,6 +252,17 @@ class Predicted:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    def entry(self, i: int) -> Predicted:
+        """The prediction of one entry of the last axis."""
+        return replace(
+            self,
+            mean=self.mean[..., i],
+            sd=self.sd[..., i],
+            lower=self.lower[..., i],
+            upper=self.upper[..., i],
+            draws=None if self.draws is None else self.draws[..., i],
+        )
 
     def table(self) -> Table:
         """One row for each entry of the outcome."""

@@ -549,3 +549,27 @@ def test_layers_may_be_built_and_called_while_jax_traces():
 def test_sizes_table_covers_every_letter():
     shapes = " ".join(" ".join(c.sites.values()) for c in CASES.values())
     assert set(re.findall(r"\d*[a-z]+", shapes)) - {"n"} == set(SIZES)
+
+
+TABLES = sorted(
+    name
+    for name, case in CASES.items()
+    if any(data(np.random.default_rng(0), 1).dtype == int for data in case.data)
+)
+
+
+@pytest.mark.parametrize("offset", [SIZES["c"], -SIZES["c"]], ids=["past", "negative"])
+@pytest.mark.parametrize("which", TABLES)
+def test_a_code_outside_of_the_table_gets_a_remedy_that_the_layer_has(which, offset):
+    case = CASES[which]
+    data = tuple(a + offset if a.dtype == int else a for a in case.arguments(3))
+    word = "negative" if offset < 0 else "past its table"
+    with pytest.raises(ValueError, match=rf"code -?\d+ is {word}") as caught:
+        run(case, "mu", *data)
+    known = {*inspect.signature(case.cls).parameters}
+    known |= {*inspect.signature(case.cls.__call__).parameters}
+    assert set(re.findall(r"`(\w+)`", str(caught.value))) <= known
+    for policy in re.findall(r"'(draw|zero)'", str(caught.value)):
+        replace(case.layer, unseen=policy)
+    if "mark levels" in str(caught.value):
+        replace(case.layer, unseen="draw")

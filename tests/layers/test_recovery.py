@@ -47,7 +47,7 @@ def test_what_made_the_data_is_found(name):
         gaussian_link(case("mu", *data), y, scale=NOISE)
 
     before = Predictive(record_terms(model), num_samples=300)(jax.random.key(0), *data)
-    kernel = NUTS(model, max_tree_depth=7)
+    kernel = NUTS(model, max_tree_depth=5 if name in EXCHANGEABLE else 7)
     mcmc = MCMC(kernel, num_warmup=300, num_samples=300, progress_bar=False)
     mcmc.run(jax.random.key(1), *data, y=y if y.shape[1] > 1 else y[:, 0])
     draws = mcmc.get_samples()

@@ -56,7 +56,7 @@ class CAR(RelatedLevels):
     has areas without neighbours.
     Source: Besag (1974), Spatial Interaction and the Statistical Analysis of Lattice
     Systems; Banerjee, Carlin and Gelfand (2014), Hierarchical Modeling and Analysis for
-    Spatial Data, section 4.3.
+    Spatial Data, chapter 4.
     """
 
     adjacency: Any

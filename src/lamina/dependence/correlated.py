@@ -54,7 +54,7 @@ class Correlated(Scaled):
     Raises: ValueError for a concentration that is not positive, and as `Adaptive` for
     its scales.
     Source: Lewandowski, Kurowicka and Joe (2009), Generating random correlation matrices
-    based on vines and extended onion method, section 3.
+    based on vines and extended onion method.
     """
 
     concentration: float = 1.0

@@ -45,8 +45,13 @@ class BLayer(Value):
                 return term(name, product(affine, x**2, beta))
 
     Layers hold no data: they are immutable, hashable, and equal when their fields are.
+    docs/combining.md has a layer that is no linear one.
 
-    Raises: at construction, for sizes and distribution arguments that cannot be meant.
+    Shapes: a layer gives (n, u), or (n, m) for a table; its sites are
+    `{name}.{coefficient}` and what its prior makes them from, such as `{name}.lmbda`.
+    Units: the term is in units of the predictor.
+    Raises: TypeError or ValueError at construction, for a prior, sizes and distribution
+    arguments that cannot be meant; `columns` as AdaptiveLayer.
     """
 
     prior: Prior | None = field(default=None, kw_only=True)

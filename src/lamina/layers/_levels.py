@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from lamina._checks import as_codes, concrete
+from lamina._checks import Remedies, as_codes, concrete
 from lamina._typing import Array, Prior, Shape, show
 from lamina.effects import prediction, product
 from lamina.layers._base import BLayer
@@ -44,6 +44,10 @@ class Levels(BLayer):
         """Whether codes may be negative here."""
         return prediction() is not None and self.unseen != "error"
 
+    def remedies(self) -> Remedies:
+        """What to do about codes outside of the table."""
+        return Remedies.of_table("num_categories")
+
     def table_rows(
         self,
         name: str,
@@ -60,7 +64,7 @@ class Levels(BLayer):
         """
         where = where or self.label(name)
         asked, allowed = prediction(), self.allows_unseen()
-        codes = as_codes(where, x, shape[0], unseen=allowed)
+        codes = as_codes(where, x, shape[0], unseen=allowed, remedies=self.remedies())
         drawn = asked is not None and allowed and not none_negative(x)
         joint = self.unseen == "draw" and getattr(self._resolved, "joint", False)
         if drawn and joint:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lamina._checks import as_codes, concrete
+from lamina._checks import Remedies, as_codes, concrete
 from lamina._typing import Array, Shape
 from lamina.effects import Prediction, prediction, product, term
 from lamina.layers._base import AdaptiveForm
@@ -30,7 +30,12 @@ from lamina.products import lookup
 
 FURTHEST = 100_000
 """Steps past the last fitted index that a forecast may go."""
-LATER = "keep the row for a prediction, which goes on past the table"
+OUTSIDE = Remedies(
+    past="raise `num_categories`, or keep the row for a prediction, which goes on past "
+    "the table",
+    negative="A sequence starts at index 0 and goes on past its last one, but nothing is "
+    "known of what came before: number its steps in order, those of fitted rows from 0",
+)
 BEFORE = -1
 """The index before the first."""
 Draw = Callable[..., Array]
@@ -83,7 +88,7 @@ class SequenceForm(AdaptiveForm):
         asked = prediction()
         ahead = 0 if asked is None else FURTHEST
         where = self.label(name)
-        codes = as_codes(where, x, c, unseen=False, ahead=ahead, past=LATER)
+        codes = as_codes(where, x, c, unseen=False, ahead=ahead, remedies=OUTSIDE)
         codes = codes.astype(jnp.int32)
         self.outside_rows(name, codes.shape[0])
         groups, lead = self.group_codes(name, group, num_groups, codes, asked)
@@ -117,7 +122,9 @@ class SequenceForm(AdaptiveForm):
             return None, ()
         g = self.size(name, "num_groups", num_groups)
         allowed = asked is not None and self.unseen != "error"
-        groups = as_codes(where, group, g, unseen=allowed).astype(jnp.int32)
+        remedies = Remedies.of_table("num_groups")
+        groups = as_codes(where, group, g, unseen=allowed, remedies=remedies)
+        groups = groups.astype(jnp.int32)
         if groups.shape != codes.shape:
             raise ValueError(
                 f"{where}: they have shape {groups.shape} and `x` has shape "

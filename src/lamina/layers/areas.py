@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from numpyro.distributions import HalfNormal
 
+from lamina._checks import Remedies
 from lamina._typing import Array, Family, Prior
 from lamina.dependence import BYM2, CAR
 from lamina.dependence.graphs import as_adjacency
@@ -47,6 +48,16 @@ class AreaForm(Levels):
         if self.adjacency is None:  # the call says that it is missing
             return Adaptive(self.lmbda_dist, lmbda_kwargs=self.lmbda_kwargs)
         return self.area_prior()
+
+    def remedies(self) -> Remedies:
+        return Remedies(
+            past="include the area in the adjacency (without rows of data it is drawn "
+            "given its neighbours)",
+            negative="It stands for an area that was not fitted, whose neighbours are not "
+            "known: include it in the adjacency (without rows of data it is drawn given "
+            "its neighbours), or predict with unseen='zero'. Fitted rows have codes from "
+            "0",
+        )
 
     def area_prior(self) -> Prior:
         """The prior of the areas, given which are neighbours."""
@@ -93,7 +104,7 @@ class CARLayer(AreaForm):
     has areas without neighbours, and for codes that are no area; TypeError without one.
     Source: Besag (1974), Spatial Interaction and the Statistical Analysis of Lattice
     Systems; Banerjee, Carlin and Gelfand (2014), Hierarchical Modeling and
-    Analysis for Spatial Data, section 4.3.
+    Analysis for Spatial Data, chapter 4.
     """
 
     proper: bool = field(default=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lamina._checks import as_array, as_columns, concrete, positive_size
+from lamina._checks import Remedies, as_array, as_columns, concrete, positive_size
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers.groups import TableForm
@@ -55,8 +55,8 @@ class FieldFMLayer(TableForm):
     negative where they may not be, for fewer than two fields, and for features that are
     not one row for each level. `field_sizes`, the numbers of levels, and `low_rank_dim`
     are given once, in the constructor or the call.
-    Source: Rendle (2010), Factorization Machines, section V.A, for indicators; Agarwal
-    and Chen (2009), Regression-based Latent Factor Models, section 2, for features.
+    Source: Rendle (2010), Factorization Machines, for indicators; Agarwal and Chen (2009),
+    Regression-based Latent Factor Models, for features.
     """
 
     units: int = 1
@@ -93,6 +93,9 @@ class FieldFMLayer(TableForm):
             shape = (*flat.shape[:-1], rank, self.units)
             factors.append(jnp.reshape(flat, shape))
         return term(name, sum(main, start=field_pairs(factors)))
+
+    def remedies(self) -> Remedies:
+        return Remedies.of_table("field_sizes")
 
     def level(
         self, name: str, codes: Any, c: int, features: Any, field: int, m: int

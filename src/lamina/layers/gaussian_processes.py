@@ -72,9 +72,8 @@ class HSGPLayer(AdaptiveForm):
     Raises: ValueError for a training column that is constant, for rows outside of the
     box (NaN where they are traced), and for more than 2,000 functions by default.
     Source: Riutort-Mayol, Bürkner, Andersen, Solin and Vehtari (2023), Practical Hilbert
-    space approximate Bayesian Gaussian processes for probabilistic programming, sections
-    3 and 4 and Appendix B; Solin and Särkkä (2020), Hilbert space methods for
-    reduced-rank Gaussian process regression.
+    space approximate Bayesian Gaussian processes for probabilistic programming; Solin
+    and Särkkä (2020), Hilbert space methods for reduced-rank Gaussian process regression.
     """
 
     units: int = 1

@@ -97,7 +97,7 @@ class RandomEffectsLayer(GroupForm):
     `{name}.theta` (c, 1).
     Units: $\theta$ and $\lambda$ are in units of the predictor.
     Raises: as EmbeddingLayer.
-    Source: Gelman and Hill (2007), Data Analysis Using Regression, eq. 12.2.
+    Source: Gelman and Hill (2007), Data Analysis Using Regression, chapter 12.
     """
 
     def __call__(self, name: str, x: Any, num_categories: int | None = None) -> Array:

@@ -156,7 +156,8 @@ class InteractionLayer(AdaptiveForm):
     `{name}.beta` (d, e, u).
     Units: $\beta$ is in $f/(xz)$; standardise both.
     Raises: ValueError if the rows of `x` and `z` differ.
-    Source: Tenenbaum and Freeman (2000), Separating Style and Content, eq. 1.
+    Source: Tenenbaum and Freeman (2000), Separating Style and Content with
+    Bilinear Models.
     """
 
     units: int = 1

@@ -1,17 +1,6 @@
 """Linear layers: coefficients times columns, and the constant.
 
-Terms are arrays, so what combines them needs no class. In a model:
-
-    f = AdaptiveLayer(units=2)("f", x)                        # two parameters, one layer
-    gaussian_link(f[..., :1], y, log_scale=f[..., 1:])
-
-    factor = jnp.exp(RandomEffectsLayer()("factor", group, 4))
-    mu = factor * AdaptiveLayer()("f", x)                     # a term scaled by group
-
-    skill = Adaptive()("skill", (teams, 1), "theta")          # one set of coefficients
-    mu = product(lookup, home, skill) - product(lookup, away, skill)  # in two products
-
-    mu = jnp.log(exposure)[:, None] + AdaptiveLayer()("f", x)  # an offset, as a column
+Terms are arrays, so what combines them needs no class: docs/combining.md shows how.
 """
 
 from __future__ import annotations
@@ -130,7 +119,7 @@ class HorseshoeLayer(LinearTerm):
     Units: $\beta$ is in $f/x$; standardise the columns, so that one scale suits all.
     Raises: as AdaptiveLayer.
     Source: Piironen and Vehtari (2017), Sparsity information and regularization in the
-    horseshoe and other shrinkage priors, eq. 2.8.
+    horseshoe and other shrinkage priors.
     """
 
     units: int = 1
@@ -157,7 +146,7 @@ class R2D2Layer(LinearTerm):
     Units: $\beta$ is in $f/x$; standardise the columns, as $R^2$ is stated for such.
     Raises: as AdaptiveLayer.
     Source: Zhang, Naughton, Bondell and Reich (2022), Bayesian Regression Using a Prior
-    on the Model Fit, section 2.
+    on the Model Fit: The R2-D2 Shrinkage Prior.
     """
 
     units: int = 1
@@ -200,7 +189,7 @@ class InterceptLayer(FixedForm):
     `{name}.beta` (1, u).
     Units: $\beta$ is in units of the predictor; choose the prior's scale in those units.
     Raises: TypeError when the name is missing.
-    Source: Gelman and Hill (2007), Data Analysis Using Regression, section 3.1.
+    Source: Gelman and Hill (2007), Data Analysis Using Regression, chapter 3.
     """
 
     def __call__(self, name: str) -> Array:

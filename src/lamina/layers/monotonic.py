@@ -9,11 +9,17 @@ import jax.numpy as jnp
 import numpyro
 from numpyro.distributions import Dirichlet
 
-from lamina._checks import as_codes, positive_number
+from lamina._checks import Remedies, as_codes, positive_number
 from lamina._typing import Array
 from lamina.effects import product, term
 from lamina.layers._base import AdaptiveForm
 from lamina.processes import rising
+
+OUTSIDE = Remedies(
+    past="raise `num_categories`, or drop such rows",
+    negative="An ordered category has no unseen levels, as its effect is known from its "
+    "place between the others: number categories in their order, from 0",
+)
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -37,7 +43,7 @@ class MonotonicLayer(AdaptiveForm):
     c - 1, for a single category, or for a concentration that is not positive.
     `num_categories` is given once, in the constructor or the call.
     Source: Bürkner and Charpentier (2020), Modelling monotonic effects of ordinal
-    predictors in Bayesian regression models, section 2, whose coefficient is the average
+    predictors in Bayesian regression models, whose coefficient is the average
     step, $\beta / (c - 1)$.
     """
 
@@ -62,7 +68,7 @@ class MonotonicLayer(AdaptiveForm):
                 f"{where}: `num_categories` is {c}, but an effect that rises needs two "
                 "categories: with one the term is always zero."
             )
-        codes = as_codes(where, x, c, unseen=False, past="drop such rows")
+        codes = as_codes(where, x, c, unseen=False, remedies=OUTSIDE)
         self.outside_rows(name, codes.shape[0])
         beta = self.coefficients(name, (1, self.units))
         return term(name, product(rising, codes, self.simplex(name, c - 1, beta), beta))

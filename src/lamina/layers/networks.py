@@ -75,7 +75,7 @@ class MLPLayer(FixedForm):
     Units: standardise the columns; $f$ is in units of the prior's scale.
     Raises: ValueError for no hidden layer, widths that are no sizes, an activation of
     unknown name or without a finite variance, `skip` with different widths.
-    Source: Neal (1996), Bayesian Learning for Neural Networks, section 2.1; Klambauer and
+    Source: Neal (1996), Bayesian Learning for Neural Networks, chapter 2; Klambauer and
     others (2017), Self-Normalizing Neural Networks, for mean zero and variance one; He
     and others (2016), Deep Residual Learning, eq. 1, for `skip`.
     """

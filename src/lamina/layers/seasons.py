@@ -52,8 +52,7 @@ class SeasonalLayer(AdaptiveForm):
     floating dtype. `periods` and `harmonics` are given once, in the constructor or the
     call.
     Source: Harvey (1989), Forecasting, Structural Time Series Models and the Kalman
-    Filter, section 2.3.4; Rue and Held (2005), Gaussian Markov Random Fields, section
-    2.6.1.
+    Filter, chapter 2; Rue and Held (2005), Gaussian Markov Random Fields, section 2.6.
     """
 
     units: int = 1

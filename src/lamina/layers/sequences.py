@@ -55,9 +55,9 @@ class RandomWalkLayer(SequenceForm):
     in a fit, for codes past the table; ValueError for times that are not finite, before
     the first, or too close to tell apart. `num_categories`, `embedding_dim` and
     `num_groups` are given once, in the constructor or the call.
-    Source: Rue and Held (2005), Gaussian Markov Random Fields, sections 3.3.1 and 3.4.1;
+    Source: Rue and Held (2005), Gaussian Markov Random Fields, sections 3.3 and 3.4;
     forecasts as in Durbin and Koopman (2012), Time Series Analysis by State Space Methods,
-    sections 2.1 and 3.2.1.
+    chapters 2 and 3.
     """
 
     _: KW_ONLY
@@ -140,8 +140,8 @@ class AR1Layer(SequenceForm):
     Units: $\theta$ and $\lambda$ are in units of the predictor; $\rho$ is the correlation
     from one index to the next.
     Raises: as RandomWalkLayer; ValueError for a prior of $\rho$ that leaves (-1, 1).
-    Source: Rue and Held (2005), Gaussian Markov Random Fields, section 1.1.1; Box,
-    Jenkins and Reinsel (2008), Time Series Analysis, section 3.2.3.
+    Source: Rue and Held (2005), Gaussian Markov Random Fields, chapter 1; Box, Jenkins
+    and Reinsel (2008), Time Series Analysis, chapter 3.
     """
 
     _: KW_ONLY

@@ -48,8 +48,8 @@ class RandomSlopesLayer(GroupForm):
     Raises: ValueError where the rows of `x` and `codes` differ, or for `coef_dist` and
     `coef_kwargs` beside correlated coefficients, which are Normal around zero; for codes
     as EmbeddingLayer.
-    Source: Gelman and Hill (2007), Data Analysis Using Regression, eq. 13.1; Laird and
-    Ware (1982), Random-Effects Models for Longitudinal Data, eq. 2.1.
+    Source: Gelman and Hill (2007), Data Analysis Using Regression, chapter 13; Laird
+    and Ware (1982), Random-Effects Models for Longitudinal Data.
     """
 
     _: KW_ONLY

@@ -95,7 +95,7 @@ class SplineLayer(CurveForm):
     values than basis functions, for knots outside of its range or not increasing, and
     for `by` of another length.
     Source: Eilers and Marx (1996), Flexible Smoothing with B-splines and Penalties; as a
-    mixed model Wood (2017), Generalized Additive Models, sections 5.4.2 and 5.8.
+    mixed model Wood (2017), Generalized Additive Models, chapter 5.
     """
 
     units: int = 1
@@ -190,7 +190,7 @@ class TensorSplineLayer(AdaptiveForm):
     Units: at equal scales $\lambda^2$ is the expected variance, over the training rows,
     of all but the products of lines; $\beta$ is in units of the predictor.
     Raises: ValueError for fewer than two columns, and as SplineLayer for each of them.
-    Source: Wood (2017), Generalized Additive Models, section 5.6.2; Currie, Durban and
+    Source: Wood (2017), Generalized Additive Models, chapter 5; Currie, Durban and
     Eilers (2006), Generalized linear array models.
     """
 

@@ -27,7 +27,7 @@ def logit_link(
     Shapes: `eta` (n, u), `y` (n,), (n, 1) or (n, u).
     Units: $\eta$ is in log odds; `y` is 0 or 1, or boolean.
     Raises: ValueError when the rows of `y` and `eta` differ or `y` is not 0 or 1.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 4.3.1.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 4.
     """
     outcome = Outcome.read(name, eta, y, options)
     return outcome.observe(dist.Bernoulli(logits=outcome.eta))
@@ -41,7 +41,7 @@ def probit_link(
     Shapes: as `logit_link`.
     Units: $\eta$ is in standard deviations of a latent normal; `y` is 0 or 1.
     Raises: as `logit_link`.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 4.3.1.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 4.
     """
     outcome = Outcome.read(name, eta, y, options)
     eta = outcome.eta
@@ -59,7 +59,7 @@ def cloglog_link(
     Shapes: as `logit_link`.
     Units: $\eta$ is the log of the expected number of events; `y` is 0 or 1.
     Raises: as `logit_link`.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 4.3.1.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 4.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     eta = outcome.eta
@@ -83,7 +83,7 @@ def binomial_link(
     Units: $\eta$ is in log odds; `y` counts the successes among the trials.
     Raises: ValueError when the rows differ, when `trials` are no counts, or when `y`
     is not a whole number from 0 to `trials`.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 4.3.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 4.
     """
     outcome = Outcome.read(name, eta, y, options)
     count = known_trials(outcome, trials)
@@ -112,7 +112,8 @@ def beta_binomial_link(
     Shapes, units: as `binomial_link`.
     Raises: as `binomial_link`; ValueError when a known concentration is not positive.
     Source: Williams (1975), The analysis of binary responses from toxicological
-    experiments, section 2.
+    experiments involving
+    reproduction and teratogenicity.
     """
     outcome = Outcome.read(name, eta, y, options)
     count = known_trials(outcome, trials)

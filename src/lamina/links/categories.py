@@ -49,7 +49,7 @@ def categorical_link(
     Units: $\eta$ is in log odds; `y` holds codes from 0 to k - 1.
     Raises: ValueError when the rows of `y` and `eta` differ, for fewer than two
     categories, or for codes outside of 0 to k - 1.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 5.2.4.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 5.
     """
     eta = as_predictor(eta, name)
     if reference:
@@ -127,9 +127,9 @@ def ordinal_link(
     Units: $\eta$ is in log odds, or standard deviations of a latent normal for probit.
     Raises: ValueError when the rows differ, for codes outside of 0 to k - 1, for
     cutpoints that do not increase (`cumulative`), and where k is not said once.
-    Source: McCullagh (1980), Regression models for ordinal data, section 2, for
-    `cumulative`; Tutz (1991), Sequential models in categorical regression, section 2;
-    Agresti (2010), Analysis of Ordinal Categorical Data, section 4.1, for `adjacent`.
+    Source: McCullagh (1980), Regression models for ordinal data, for `cumulative`;
+    Tutz (1991), Sequential models in categorical regression; Agresti (2010), Analysis of
+    Ordinal Categorical Data, chapter 4, for `adjacent`.
     """
     if (ordering, transform) not in ORDERED:
         raise ValueError(

@@ -38,7 +38,7 @@ def poisson_link(
     Shapes: `eta` (n, u), `y` (n,), (n, 1) or (n, u).
     Units: $\eta$ is the log of the expected count.
     Raises: ValueError when the rows of `y` and `eta` differ or `y` is not a count.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 6.2.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 6.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     return outcome.observe(LogPoisson(outcome.eta))
@@ -65,7 +65,7 @@ def negative_binomial_link(
     Shapes: as `poisson_link`.
     Units: $\eta$ is the log of the expected count; $r$ has none.
     Raises: as `poisson_link`; ValueError when a known concentration is not positive.
-    Source: Cameron and Trivedi (2013), Regression Analysis of Count Data, eq. 3.26.
+    Source: Cameron and Trivedi (2013), Regression Analysis of Count Data, chapter 3.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     r = outcome.parameter(CONCENTRATION, concentration, log_concentration)
@@ -90,7 +90,8 @@ def zero_inflated_poisson_link(
     Shapes: as `poisson_link`; `zero` and `logit_zero` like a scale.
     Units: $\eta$ is the log of the count expected where no zero is added.
     Raises: as `poisson_link`; ValueError when a known `zero` is not in (0, 1).
-    Source: Lambert (1992), Zero-inflated Poisson regression, eq. 1.
+    Source: Lambert (1992), Zero-inflated Poisson regression, with an application to
+    defects in manufacturing.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     pi = outcome.logit(ZERO, zero, logit_zero)
@@ -114,7 +115,7 @@ def zero_inflated_negative_binomial_link(
     `zero_inflated_poisson_link`. The mean is $(1-\pi)\,e^{\eta}$.
 
     Shapes, units, raises: as both.
-    Source: Cameron and Trivedi (2013), Regression Analysis of Count Data, section 4.6.
+    Source: Cameron and Trivedi (2013), Regression Analysis of Count Data, chapter 4.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     r = outcome.parameter(CONCENTRATION, concentration, log_concentration)
@@ -143,7 +144,7 @@ def hurdle_poisson_link(
     Units: $\eta$ is the log of the mean of $f$.
     Raises: as `zero_inflated_poisson_link`.
     Source: Mullahy (1986), Specification and testing of some modified count data
-    models, section 2.
+    models.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     pi = outcome.logit(ZERO, zero, logit_zero)
@@ -163,11 +164,12 @@ def hurdle_negative_binomial_link(
 ) -> Array:
     r"""`hurdle_poisson_link` with a negative binomial in the Poisson's place.
 
-    `concentration` is as in `negative_binomial_link`.
+    `concentration` is as in `negative_binomial_link`. The mean is
+    $(1-\pi)\,e^{\eta} / (1 - f(0))$ with $f(0) = (1 + e^{\eta}/r)^{-r}$.
 
     Shapes, units, raises: as both.
     Source: Mullahy (1986), Specification and testing of some modified count data
-    models, section 2.
+    models.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     r = outcome.parameter(CONCENTRATION, concentration, log_concentration)

@@ -44,7 +44,7 @@ def mixture_link(
     Units: as the components'.
     Raises: ValueError for fewer than two components, for components of different
     shapes, or for options, such as `weights`, that were given to a component.
-    Source: McLachlan and Peel (2000), Finite Mixture Models, section 1.4.
+    Source: McLachlan and Peel (2000), Finite Mixture Models, chapter 1.
     """
     if len(components) < 2:
         raise ValueError(

@@ -45,7 +45,7 @@ def lognormal_link(
     Shapes: as `gaussian_link`.
     Units: $\eta$ and $\sigma$ are in units of $\log y$.
     Raises: as `gaussian_link`; ValueError when `y` is not positive.
-    Source: Aitchison and Brown (1957), The Lognormal Distribution, section 2.2.
+    Source: Aitchison and Brown (1957), The Lognormal Distribution, chapter 2.
     """
     outcome = Outcome.read(name, eta, y, options, units="log")
     sigma = outcome.parameter(SCALE, scale, log_scale)
@@ -72,7 +72,7 @@ def gamma_link(
     Shapes: as `gaussian_link`.
     Units: $\eta$ is the log of the expected outcome.
     Raises: as `gaussian_link`; ValueError when `y` is not positive.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 8.2.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 8.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True, units="log")
     a = outcome.parameter(CONCENTRATION, concentration, log_concentration)
@@ -99,7 +99,7 @@ def inverse_gaussian_link(
     Shapes: as `gaussian_link`.
     Units: $\eta$ is the log of the expected outcome, $\lambda$ in units of `y`.
     Raises: as `gaussian_link`; ValueError when `y` is not positive.
-    Source: Chhikara and Folks (1989), The Inverse Gaussian Distribution, eq. 1.1.
+    Source: Chhikara and Folks (1989), The Inverse Gaussian Distribution.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True)
     shape = outcome.parameter(CONCENTRATION, concentration, log_concentration)
@@ -126,7 +126,7 @@ def weibull_link(
     Units: $\eta$ is the log of the time by which 63.2 % have failed.
     Raises: as `gaussian_link`; ValueError when `y` is not positive.
     Source: Kalbfleisch and Prentice (2002), The Statistical Analysis of Failure Time
-    Data, section 2.2.2.
+    Data, chapter 2.
     """
     outcome = Outcome.read(name, eta, y, options, log_mean=True, units="log")
     k = outcome.parameter(CONCENTRATION, concentration, log_concentration)
@@ -144,7 +144,7 @@ def exponential_link(
     Units: $\eta$ is the log of the expected outcome.
     Raises: as `weibull_link`.
     Source: Kalbfleisch and Prentice (2002), The Statistical Analysis of Failure Time
-    Data, section 2.2.1.
+    Data, chapter 2.
     """
     return weibull_link(eta, y, name=name, concentration=1.0, **options)
 
@@ -243,7 +243,7 @@ def _(fn: MeanGamma, x: Array) -> Tails:
 
 @log_tails.register
 def _(fn: InverseGaussian, x: Array) -> Tails:
-    """Source: Shuster (1968), On the inverse Gaussian distribution function, eq. 7."""
+    """Source: Shuster (1968), On the inverse Gaussian distribution function."""
     ratio, root = x * safe_exp(-fn.log_mean), jnp.sqrt(fn.concentration / x)
     first, last = root * (ratio - 1.0), root * (ratio + 1.0)
     # the second term is exp(2 lambda / mu) Phi(-last), where the exponents cancel

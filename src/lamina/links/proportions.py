@@ -43,7 +43,7 @@ def beta_link(
     Units: $\eta$ is in log odds of the mean; `y` is strictly between 0 and 1.
     Raises: ValueError when the rows differ, or when `y` is 0, 1 or outside of them.
     Source: Ferrari and Cribari-Neto (2004), Beta regression for modelling rates and
-    proportions, eq. 4.
+    proportions.
     """
     outcome = Outcome.read(name, eta, y, options)
     phi = outcome.parameter(CONCENTRATION, concentration, log_concentration)
@@ -77,7 +77,7 @@ def zero_one_inflated_beta_link(
     Shapes: as `gaussian_link`; `ends` and `one` like a scale.
     Units: $\eta$ is in log odds of the beta's mean.
     Raises: ValueError when the rows differ or when `y` is outside of 0 to 1.
-    Source: Ospina and Ferrari (2010), Inflated beta distributions, section 3.
+    Source: Ospina and Ferrari (2010), Inflated beta distributions.
     """
     outcome = Outcome.read(name, eta, y, options)
     phi = outcome.parameter(CONCENTRATION, concentration, log_concentration)
@@ -108,7 +108,7 @@ def von_mises_link(
     Shapes: as `gaussian_link`.
     Units: `y` is in radians from $-\pi$ to $\pi$.
     Raises: ValueError when the rows differ or `y` is outside of $-\pi$ to $\pi$.
-    Source: Fisher and Lee (1992), Regression models for an angular response, section 2.
+    Source: Fisher and Lee (1992), Regression models for an angular response.
     """
     outcome = Outcome.read(name, eta, y, options)
     kappa = outcome.parameter(CONCENTRATION, concentration, log_concentration)

@@ -46,7 +46,7 @@ def gaussian_link(
     Units: $\eta$ and $\sigma$ are in units of `y`.
     Raises: ValueError when the rows of `y` and `eta` differ, when `y` is not finite, or
     when a known scale is not positive.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 2.2.
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 2.
     """
     outcome = Outcome.read(name, eta, y, options, units="own")
     sigma = outcome.parameter(SCALE, scale, log_scale)
@@ -59,6 +59,8 @@ def gaussian_link_exp(
     r"""$y_{nu} \sim \text{Normal}(\mu_{nu}, \sigma)$, $\sigma \sim \text{Exp}(1)$.
 
     The published name of `gaussian_link` at its defaults.
+
+    Shapes, units, raises, source: as `gaussian_link`.
     """
     return gaussian_link(mu, y, name=name, **options)
 
@@ -85,7 +87,7 @@ def student_t_link(
     deviation, which is $\sigma\sqrt{\nu / (\nu - 2)}$ for $\nu > 2$.
     Raises: as `gaussian_link`.
     Source: Lange, Little and Taylor (1989), Robust Statistical Modeling Using the t
-    Distribution, eq. 1.
+    Distribution.
     """
     outcome = Outcome.read(name, eta, y, options, units="own")
     df = outcome.parameter(DF, df, log_df)
@@ -119,7 +121,7 @@ def quantile_link(
     Shapes: as `gaussian_link`.
     Units: $\eta$ and $\sigma$ are in units of `y`.
     Raises: as `gaussian_link`; ValueError for a quantile outside of (0, 1).
-    Source: Yu and Moyeed (2001), Bayesian quantile regression, eq. 3.
+    Source: Yu and Moyeed (2001), Bayesian quantile regression.
     """
     outcome = Outcome.read(name, eta, y, options, units="own")
     q = outcome.parameter(QUANTILE, quantile, logit_quantile)
@@ -151,7 +153,7 @@ def skew_normal_link(
     Units: $\eta$ and $\sigma$ are in units of `y`; $\alpha$ has none.
     Raises: as `gaussian_link`.
     Source: Azzalini (1985), A class of distributions which includes the normal ones,
-    eq. 1, with its moments from section 2.
+    with its moments.
     """
     outcome = Outcome.read(name, eta, y, options, units="own")
     alpha = outcome.parameter(ALPHA, alpha)

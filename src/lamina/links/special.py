@@ -33,7 +33,7 @@ def safe_exp(x: Array) -> Array:
 def log1mexp(x: Array) -> Array:
     """`log(1 - exp(-x))` for x > 0, exact near zero and far away.
 
-    Source: Maechler (2012), Accurately computing log(1 - exp(-|a|)), eq. 7.
+    Source: Maechler (2012), Accurately computing log(1 - exp(-|a|)).
     """
     near = x < 0.6931472
     small, large = jnp.where(near, x, 0.5), jnp.where(near, 1.0, x)
@@ -72,7 +72,8 @@ def log_difference(larger: Array, smaller: Array) -> Array:
 def log_rising(a: Array, k: Array) -> Array:
     r"""$\log \Gamma(a + k) - \log \Gamma(a)$, exact where `a` dwarfs `k`.
 
-    Source: Abramowitz and Stegun (1964), 6.1.41, of which the difference is taken.
+    Source: Abramowitz and Stegun (1964), section 6.1, Stirling's series, of which the
+    difference is taken.
     """
     large = a > 30.0
     big, small = jnp.where(large, a, 30.0), jnp.where(large, 30.0, a)
@@ -91,7 +92,7 @@ def log_rising(a: Array, k: Array) -> Array:
 def log_mills(u: Array) -> Array:
     r"""$\log(\Phi(-u)\,e^{u^2/2})$ for $u \ge 0$, where the exponents would cancel.
 
-    Source: Abramowitz and Stegun (1964), 26.2.12.
+    Source: Abramowitz and Stegun (1964), section 26.2.
     """
     large = u > 12.0
     big, small = jnp.where(large, u, 12.0), jnp.where(large, 0.0, u)
@@ -160,7 +161,8 @@ def _until(done: Callable[[Any], Array], step: Callable[..., Any], start: Any) -
 def log_gammainc(a: Array, log_x: Array) -> tuple[Array, Array]:
     r"""$\log P(a, x)$ and $\log Q(a, x)$, the regularised incomplete gamma functions.
 
-    Source: Abramowitz and Stegun (1964), 6.5.29 for x < a + 1 and 6.5.31 above.
+    Source: Abramowitz and Stegun (1964), section 6.5: a series for x < a + 1, a continued
+    fraction above.
     """
     x, eps = safe_exp(log_x), 0.01 * jnp.finfo(a.dtype).eps
     below = x < a + 1.0
@@ -199,7 +201,8 @@ def log_betainc(
 ) -> tuple[Array, Array]:
     r"""$\log I_x(a, b)$ and $\log(1 - I_x(a, b))$, from $\log x$ and $\log(1 - x)$.
 
-    Source: Abramowitz and Stegun (1964), 26.5.8 with 26.5.2.
+    Source: Abramowitz and Stegun (1964), section 26.5: a continued fraction, on the side
+    where it converges fast.
     """
     eps = 0.01 * jnp.finfo(a.dtype).eps
     swap = jnp.exp(log_x) > (a + 1.0) / (a + b + 2.0)
@@ -227,7 +230,7 @@ def _continued(
     """1 / (first + a1 / (b1 + a2 / (b2 + ...))), by Lentz's method as modified.
 
     Source: Thompson and Barnett (1986), Coulomb and Bessel functions of complex
-    arguments and order, section 4.
+    arguments and order.
     """
     tiny = 1e-30
     one = jnp.ones_like(first)

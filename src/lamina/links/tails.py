@@ -211,8 +211,7 @@ def _(fn: dist.Poisson) -> Distribution:
 def truncated_mean(fn: Distribution, low: Any, high: Any) -> Array:
     """The mean between bounds: the size-biased family's mass there, times the mean.
 
-    Source: Patil and Rao (1978), Weighted distributions and size-biased sampling,
-    section 2.
+    Source: Patil and Rao (1978), Weighted distributions and size-biased sampling.
     """
     mass = log_between(fn, low, high)
     if isinstance(fn, dist.Normal):

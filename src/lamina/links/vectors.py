@@ -52,7 +52,7 @@ def multivariate_gaussian_link(
     Raises: ValueError when the shapes of `y` and `eta` differ, for one output, or for a
     matrix that is no correlation matrix.
     Source: Lewandowski, Kurowicka and Joe (2009), Generating random correlation
-    matrices, section 3.
+    matrices based on vines and extended onion method.
     """
     outcome = Outcome.read(name, eta, y, options, vectors=True)
     units = _require_units(outcome, eta)
@@ -141,7 +141,7 @@ def dirichlet_multinomial_link(
     Units: $\eta$ is in log odds; `y` counts.
     Raises: ValueError when the shapes differ, when `y` or `trials` are no counts, or
     when the counts of a row do not sum to its trials.
-    Source: Mosimann (1962), On the compound multinomial distribution, section 2.
+    Source: Mosimann (1962), On the compound multinomial distribution.
     """
     outcome = Outcome.read(name, eta, y, options, vectors=True)
     _require_units(outcome, eta)

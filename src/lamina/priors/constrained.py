@@ -46,8 +46,8 @@ class Signed(PriorForm):
     Units: $\beta$ is in units of the predictor over units of the column.
     Raises: ValueError for other signs or a prior that draws negative numbers, at
     construction; for signs that are not as many as the columns.
-    Source: Gelman and others (2013), Bayesian Data Analysis, section 2.8, on priors
-    that are cut off where a parameter is known to be positive.
+    Source: Gelfand, Smith and Lee (1992), Bayesian Analysis of Constrained Parameter and
+    Truncated Data Problems Using Gibbs Sampling.
     """
 
     sign: int | Sequence[int] | np.ndarray = 1
@@ -155,7 +155,7 @@ class SumToZero(PriorForm):
     Units: $\lambda$ and $\beta$ are in units of the predictor over units of the column.
     Raises: ValueError for a single column, which could only be zero; for `lmbda_dist` as
     Adaptive, at construction.
-    Source: McCullagh and Nelder (1989), Generalized Linear Models, section 3.5, on the
+    Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 3, on the
     constraint; NumPyro's ZeroSumNormal is the prior.
     """
 

@@ -38,7 +38,23 @@ class Sites(NamedTuple):
 
 
 class PriorForm(Value):
-    """A prior as a value: it says how to `draw`, and this how all are called."""
+    r"""A prior as a value: subclass it for a prior of your own.
+
+    A subclass is a frozen dataclass that says how to `draw`; this says how all are
+    called. To have the scale of all coefficients learned, for one:
+
+        @dataclass(frozen=True, repr=False, eq=False)
+        class OneScale(PriorForm):
+            def draw(self, sites, shape, shared):
+                lmbda = sample_shaped(sites.of("lmbda"), HalfNormal(1.0), shared)
+                prior = Normal(0.0, spread(lmbda, shared, shape))
+                return sample_shaped(sites.own, prior, shape)
+
+    Shapes: `(name, shape)` gives `shape`; what all coefficients share has the shape
+    `shared`, the last axis of `shape` unless the layer says otherwise. `sample_shaped`
+    gives sites their axes, `spread` lays what is shared over all coefficients, behind the
+    axes that replicates add.
+    """
 
     @property
     def positive(self) -> bool:

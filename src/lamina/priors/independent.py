@@ -40,6 +40,7 @@ class Fixed(PriorForm):
     Units: $\beta$ is in units of the predictor over units of the column.
     Raises: TypeError for arguments that the distribution does not take, ValueError for
     values that it does not allow, both at construction.
+    Source: Gelman and others (2013), Bayesian Data Analysis, chapter 14.
     """
 
     coef_dist: Family = Normal
@@ -85,7 +86,8 @@ class Adaptive(PriorForm):
     values that it does not allow, a scale that can be negative, or groups that are not
     numbered 0 to g - 1, all at construction; ValueError where `groups` and the columns
     differ in number.
-    Source: Gelman (2006), Prior distributions for variance parameters, section 3;
+    Source: Gelman (2006), Prior distributions for variance parameters in
+    hierarchical models;
     MacKay (1994), Bayesian Nonlinear Modeling for the Prediction Competition, for a
     scale per column.
     """

@@ -63,7 +63,7 @@ class Horseshoe(PriorForm):
     Raises: ValueError for a scale or degrees of freedom that are not positive, at
     construction.
     Source: Piironen and Vehtari (2017), Sparsity information and regularization in the
-    horseshoe and other shrinkage priors, eq. 2.8.
+    horseshoe and other shrinkage priors.
     """
 
     global_scale: Any = 0.01
@@ -100,7 +100,7 @@ class Horseshoe(PriorForm):
 
         Raises: ValueError unless 0 < `num_nonzero` < `num_columns` and the rest is
         positive.
-        Source: Piironen and Vehtari (2017), eq. 3.12.
+        Source: Piironen and Vehtari (2017), as above.
         """
         require_number("Horseshoe.expecting: `num_rows`", num_rows)
         require_number("Horseshoe.expecting: `noise`", noise)
@@ -150,9 +150,9 @@ class R2D2(PriorForm):
     Raises: ValueError for a mean outside of 0 to 1, or a precision, concentration or
     noise that is not positive, at construction.
     Source: Zhang, Naughton, Bondell and Reich (2022), Bayesian Regression Using a Prior
-    on the Model Fit: The R2-D2 Shrinkage Prior, section 2, with Normal coefficients
+    on the Model Fit: The R2-D2 Shrinkage Prior, with Normal coefficients
     instead of Laplace ones, as Aguilar and Bürkner (2023), Intuitive joint priors for
-    Bayesian linear multilevel models: The R2D2M2 prior, section 2.
+    Bayesian linear multilevel models: The R2D2M2 prior.
     """
 
     mean_r2: Any = 0.5
@@ -225,7 +225,7 @@ class SpikeAndSlab(PriorForm):
     positive; for `lmbda_dist` as Adaptive; all at construction.
     Source: Mitchell and Beauchamp (1988), Bayesian Variable Selection in Linear
     Regression; the relaxation is Maddison, Mnih and Teh (2017), The Concrete
-    Distribution, appendix B.
+    Distribution, for the binary case.
     """
 
     inclusion: Any = 0.5
