@@ -235,7 +235,7 @@ TERMS = {
     ),
     "areas: numbered from one": (
         lambda d: CARLayer(PATH)("g", d.codes + 1),
-        "code 4 is past its table of 4",
+        "code 4 is past its table of 4.*include the area in the adjacency",
     ),
     "fields: one": (
         lambda d: FieldFMLayer(field_sizes=(4,), low_rank_dim=1)("g", d.codes),
@@ -247,7 +247,7 @@ TERMS = {
     ),
     "fields: past one table": (
         lambda d: FieldFMLayer(field_sizes=(4, 3), low_rank_dim=1)("g", d.pairs),
-        "field 2: code 3 is past its table of 3",
+        "field 2: code 3 is past its table of 3.*raise `field_sizes`",
     ),
     "fields: features of the rows": (
         lambda d: FieldFMLayer(field_sizes=(4, 4), low_rank_dim=1)(
@@ -444,7 +444,10 @@ ELSEWHERE = {
         r"'process': .*rows 1, outside of the box",
     ),
     "missing": ({"x": [0.0, np.nan]}, "`x`, new data, is NaN.*leave these rows out"),
-    "an area with no neighbours": ({"codes": [0, -1]}, "'area': code -1 is negative"),
+    "an area with no neighbours": (
+        {"codes": [0, -1]},
+        "'area': code -1 is negative.*neighbours",
+    ),
     "an area of no map": (
         {"codes": [0, 4]},
         "'area': code 4 is past its table of 4",

@@ -190,6 +190,7 @@ def test_layers_compile_and_map_over_draws(name, n, double):
     assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_replicates_inside_a_scope_take_a_step_of_svi(name, key):
     """Two replicates, averaged, under other names than the layer's own."""

@@ -198,7 +198,7 @@ def test_calls_with_sizes_in_their_documented_places(simulated):
         )
         return gaussian_link_exp(mu, y)
 
-    draws = fit(model, x=x, z=z, code=code, y=y)
+    draws = fit(model, 2000, x=x, z=z, code=code, y=y)
     recovers(draws["xz.beta"][..., 0], weights, across)
     level = draws["alpha.beta"][:, 0] + draws["group.theta"][..., 0]
     assert_allclose(level.mean(axis=0), 0.7 + EFFECTS, atol=4 * SIGMA / np.sqrt(N / 5))
@@ -220,7 +220,7 @@ def test_embeddings_with_sizes_in_their_documented_places(simulated, layer, trut
         mu = (x * slope).sum(axis=1, keepdims=True)
         return gaussian_link_exp(mu, y)
 
-    draws = fit(model, x=x, code=code, y=y)
+    draws = fit(model, 2000, x=x, code=code, y=y)
     theta = draws["slope.theta"]
     found = theta if isinstance(layer, EmbeddingLayer) else theta.cumsum(axis=1)
     error = SIGMA / np.sqrt(np.bincount(code)[:, None] * np.mean(x**2))

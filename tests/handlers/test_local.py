@@ -515,7 +515,7 @@ def test_several_particles_are_their_mean(rows):
     guide = mean_field(net, rows)
     one, many = (
         losses_and_gradients(
-            net, guide, rows, LocalReparameterization_ELBO(particles), 8000, particles
+            net, guide, rows, LocalReparameterization_ELBO(particles), 4000, particles
         )
         for particles in (1, 4)
     )
