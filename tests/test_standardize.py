@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -326,3 +327,14 @@ def test_a_local_scale_is_no_standard_deviation_of_coefficients():
         assert_allclose(posterior.draws[site], posterior.model_draws[site])
     ratio = posterior.draws["b.beta"] / posterior.model_draws["b.beta"]
     assert_allclose(ratio[0, 0, :, 0], Y.std() / X.std(0), rtol=1e-4)
+
+
+def test_a_layer_on_what_another_gives_keeps_its_units():
+    def model(x, y=None):
+        h = jnp.tanh(FixedPriorLayer(units=2)("h", x))
+        return gaussian_link(InterceptLayer()("a") + FixedPriorLayer()("out", h), y)
+
+    posterior = fit(model, {"x": X, "y": Y})
+    assert set(posterior.standards) == {"h.columns", "obs.units"}
+    out = draw(posterior, "out.beta") / posterior.model_draws["out.beta"][0, 0]
+    assert_allclose(out, Y.std(), rtol=1e-4)

@@ -37,7 +37,7 @@ class Parts:
 
     terms: Mapping[str, Term]
     columns: frozenset[str]
-    """the layers' columns, by name"""
+    """the layers' columns that are data, and not drawn, by name"""
     with_units: Mapping[str, bool]
     """outcome -> whether its predictor is of its log, for those that have units"""
     scales: Mapping[str, str]
@@ -71,24 +71,27 @@ def additive_parts(model: Model, arguments: Mapping[str, Any]) -> Parts:
     def slopes(key: Array, arrays: Mapping[str, Array]) -> Any:
         given = {**arrays, **others}
 
-        def predictors(moves: Mapping[str, Array]) -> dict[str, Array]:
-            return _run(model, given, key, moves, 1.0).predictors
+        def predictors(moves: Mapping[str, Array]) -> tuple[Any, Any]:
+            ran = _run(model, given, key, moves, 1.0)
+            return ran.predictors, ran.columns
 
-        return {
+        by_outcome, columns = jax.jacfwd(predictors, has_aux=True)(zeros)
+        kinds = {
             outcome: {name: _kind(slope) for name, slope in by_term.items()}
-            for outcome, by_term in jax.jacfwd(predictors)(zeros).items()
+            for outcome, by_term in by_outcome.items()
         }
+        return kinds, columns
 
     @jax.jit
     def rest(arrays: Mapping[str, Array]) -> Any:
         return _run(model, {**arrays, **others}, random.key(0), zeros, 0.0).predictors
 
-    first, second = (slopes(random.key(k), arrays) for k in (0, 1))
+    (first, data), (second, again) = (slopes(random.key(k), arrays) for k in (0, 1))
     same = jax.tree.map(lambda a, b: np.where(a == b, a, OTHERWISE), first, second)
     left = {k for k, v in rest(arrays).items() if np.any(np.asarray(v) != 0.0)}
     return Parts(
         found.terms,
-        frozenset(found.columns),
+        frozenset(k for k, v in data.items() if np.array_equal(v, again[k])),
         found.with_units,
         found.scales,
         found.in_units,
@@ -117,7 +120,7 @@ class _moving(Messenger):
         super().__init__()
         self.moves, self.factor = moves, factor
         self.terms: dict[str, Term] = {}
-        self.columns: set[str] = set()
+        self.columns: dict[str, Array] = {}
         self.with_units: dict[str, bool] = {}
         self.scales: dict[str, str] = {}
         self.in_units: dict[str, str] = {}
@@ -130,7 +133,7 @@ class _moving(Messenger):
                 self.terms[name] = Term(jnp.shape(value), message["linear_in"])
                 message["value"] = self.factor * value + self.moves.get(name, 0.0)
             case "columns":
-                self.columns.add(scoped(message["columns"]))
+                self.columns[scoped(message["columns"])] = message["value"]
             case "units" if message["y"] is not None:
                 name = scoped(message["outcome"])
                 self.with_units[name] = message["log"]

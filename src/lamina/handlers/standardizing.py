@@ -26,21 +26,23 @@ class standardizing(Messenger):
 
     `centred` names the layers and outcomes that are centred, too: those with an
     intercept beside them, which takes up the difference. `logs` are the outcomes that
-    have units, with whether their predictors are of their logs.
+    have units, with whether their predictors are of their logs, and `columns` the
+    layers whose columns have units.
     """
 
     def __init__(
         self,
         fn: Model | Callable[..., Any] | None = None,
         *,
+        columns: frozenset[str],
         centred: frozenset[str],
         logs: Mapping[str, bool],
     ) -> None:
         super().__init__(fn)
-        self.centred, self.logs = centred, logs
+        self.columns, self.centred, self.logs = columns, centred, logs
 
     def process_message(self, message: Any) -> None:
-        if message["type"] == "columns":
+        if message["type"] == "columns" and scoped(message["columns"]) in self.columns:
             name, x = message["columns"], message["value"]
             learn = partial(of_columns, centred=scoped(name) in self.centred)
             location, scale = (
@@ -132,14 +134,20 @@ class Units:
         moved = {
             name
             for name, term in parts.terms.items()
-            if 0 in term.linear_in.values()
+            if name in parts.columns
+            and 0 in term.linear_in.values()
             and any(parts.adds(outcome, name) for outcome in shifted)
         }
         return cls(parts, frozenset(shifted | moved))
 
     def apply(self, model: Model) -> Model:
         """The model in standard units."""
-        return standardizing(model, centred=self.centred, logs=self.parts.with_units)
+        return standardizing(
+            model,
+            columns=self.parts.columns,
+            centred=self.centred,
+            logs=self.parts.with_units,
+        )
 
     def undo(
         self, draws: Mapping[str, np.ndarray], memory: Mapping[str, Any]
