@@ -30,7 +30,7 @@ EVERY = 3
 def model(time: Any, y: Any = None, *, smooth_scale: bool = True) -> Any:
     """Accelerations at times, in units of gravity."""
     wide = lamina.Fixed(Normal(0.0, 50.0))
-    mean = lamina.SplineLayer(HalfNormal(100.0), linear_prior=wide)
+    mean = lamina.SplineLayer(HalfNormal(200.0), linear_prior=wide)
     mu = lamina.InterceptLayer(coef_kwargs={"loc": 0.0, "scale": 50.0})("average")
     log_scale = lamina.InterceptLayer(coef_kwargs={"loc": 3.0, "scale": 2.0})("level")
     if smooth_scale:
@@ -55,7 +55,8 @@ def fit(*, smooth_scale: bool = True) -> lamina.Posterior:
         partial(model, smooth_scale=smooth_scale),
         {k: v[~held_out()] for k, v in data().items()},
         method="mcmc",
-        target_accept_prob=0.95,
+        noncentered=["spread.theta"] if smooth_scale else False,
+        target_accept_prob=0.98,
         **NUTS,
     )
 

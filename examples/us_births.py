@@ -29,6 +29,8 @@ START, YEAR, GAP, EVERY, HARMONICS = 1969, 365.25, 14, 5, 6
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 APRIL = 100
 """a day without a holiday, by its place in a leap year"""
+SHOWN = 3652
+"""the first of January 1979, in days since that of 1969"""
 MARKED = {"New Year": 0, "29 February": 59, "4 July": 185, "Christmas": 359}
 SCALE = {"lmbda_kwargs": {"scale": 10.0}}
 
@@ -168,11 +170,12 @@ def draw(posterior: lamina.Posterior) -> Any:
     band(slow, START + years, trend, "tab:blue")
     slow.set_title("trend")
     courses = weekdays(posterior, years)
-    for d, name in enumerate(WEEKDAYS):
+    for d in range(7):
         band(week, START + years, courses[:, :, d], f"C{d}")
-        here = courses[:, -1, d].mean()
-        week.annotate(name, (START + 20.2, here), color=f"C{d}", va="center")
-    week.set_xlim(START - 0.5, START + 22.0)
+    lines = week.get_lines()
+    week.legend(lines, WEEKDAYS, frameon=False, loc="lower left", ncols=4)
+    for axes in (slow, week):
+        axes.set_xticks(range(1970, 1990, 5))
     week.set_title("days of the week")
     month = 1.0 + np.arange(366) / 30.5
     effects = season(posterior, np.arange(366) / 366.0) + holidays
@@ -183,13 +186,14 @@ def draw(posterior: lamina.Posterior) -> Any:
             name, here, (0, -8), textcoords="offset points", ha="center", fontsize=8
         )
     days.set_xticks(range(1, 13))
+    days.set_xlim(0.0, 14.0)
     days.set_xlabel("month")
     days.set_title("days of the year")
     table, gap = data(), held_out()
-    rows = slice(10 * 364 + 14, 10 * 364 + 84)
+    rows = slice(SHOWN, SHOWN + 70)
     y = table.pop("y")
     ours = posterior.predict({k: v[rows] for k, v in table.items()})
-    at = START + table["years"]
+    at = 1 + np.arange(len(y)) - SHOWN
     low, high = ours.lower, ours.upper
     close.fill_between(at[rows], low, high, color="tab:blue", alpha=0.3, lw=0)
     for which, color, label in ((~gap, "0.3", "seen"), (gap, "tab:red", "held out")):
@@ -202,8 +206,8 @@ def draw(posterior: lamina.Posterior) -> Any:
             label=label,
         )
     close.legend(frameon=False, loc="upper left", ncols=2)
-    close.ticklabel_format(useOffset=False)
-    close.set_title("some weeks")
+    close.set_xlabel("day of 1979")
+    close.set_title("ten weeks")
     for axes in (slow, days):
         axes.set_ylabel("births beside the average (log per cent)")
     figure.tight_layout()
