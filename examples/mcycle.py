@@ -17,31 +17,30 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from numpyro.distributions import HalfNormal, Normal
-from numpyro.infer import log_likelihood
+from numpyro.distributions import HalfNormal
+from numpyro.infer import init_to_median, log_likelihood
 from published import NUTS, pooled, read, report
 
 import lamina
 from lamina.summary import Table
 
-EVERY = 3
+EVERY, UNIT = 3, 50.0
 
 
 def model(time: Any, y: Any = None, *, smooth_scale: bool = True) -> Any:
-    """Accelerations at times, in units of gravity."""
-    wide = lamina.Fixed(Normal(0.0, 50.0))
-    mean = lamina.SplineLayer(HalfNormal(200.0), linear_prior=wide)
-    mu = lamina.InterceptLayer(coef_kwargs={"loc": 0.0, "scale": 50.0})("average")
-    log_scale = lamina.InterceptLayer(coef_kwargs={"loc": 3.0, "scale": 2.0})("level")
+    """Accelerations at times, in units of 50 g."""
+    mean = lamina.SplineLayer(HalfNormal(5.0))
+    mu = lamina.InterceptLayer()("average")
+    log_scale = lamina.InterceptLayer(coef_kwargs={"loc": -1.0, "scale": 2.0})("level")
     if smooth_scale:
         log_scale = log_scale + lamina.SplineLayer(num_basis=10)("spread", time)
     return lamina.gaussian_link(mu + mean("mean", time), y, log_scale=log_scale)
 
 
 def data() -> dict[str, np.ndarray]:
-    """Times in milliseconds and accelerations in g."""
-    table = read("mcycle")
-    return {"time": table["time_ms"].astype(float), "y": table["accel_g"].astype(float)}
+    """Times in milliseconds, and accelerations."""
+    time, y = (column.astype(float) for column in read("mcycle").values())
+    return {"time": time, "y": y / UNIT}
 
 
 def held_out() -> np.ndarray:
@@ -50,13 +49,19 @@ def held_out() -> np.ndarray:
 
 
 def fit(*, smooth_scale: bool = True) -> lamina.Posterior:
-    """The posterior of the other rows."""
+    """The posterior of the other rows.
+
+    Chains begin at the prior's medians: from random places one may stay where the mean is
+    flat and the scale takes up all that it leaves.
+    """
     return lamina.fit(
         partial(model, smooth_scale=smooth_scale),
         {k: v[~held_out()] for k, v in data().items()},
         method="mcmc",
         noncentered=["spread.theta"] if smooth_scale else False,
-        target_accept_prob=0.98,
+        target_accept_prob=0.95,
+        dense_mass=True,
+        init_strategy=init_to_median,
         **NUTS,
     )
 
@@ -91,20 +96,21 @@ def draw(posterior: lamina.Posterior) -> Any:
     figure, (top, below) = plt.subplots(
         2, 1, figsize=(7, 6), height_ratios=[3, 1], sharex=True
     )
-    top.fill_between(
-        time, seen.lower, seen.upper, color="0.9", lw=0, label="accelerations (90 %)"
-    )
-    top.fill_between(time, mean.lower, mean.upper, color="tab:blue", alpha=0.4, lw=0)
-    top.plot(time, mean.mean, color="tab:blue", label="mean (90 %)")
+    low, high = UNIT * seen.lower, UNIT * seen.upper
+    label = "accelerations (90 %)"
+    top.fill_between(time, low, high, color="0.9", lw=0, label=label)
+    low, high = UNIT * mean.lower, UNIT * mean.upper
+    top.fill_between(time, low, high, color="tab:blue", alpha=0.4, lw=0)
+    top.plot(time, UNIT * mean.mean, color="tab:blue", label="mean (90 %)")
     for which, colour, label in (
         (~held_out(), "0.3", "seen"),
         (held_out(), "tab:red", "held out"),
     ):
         points = {"color": colour, "ms": 3, "label": label}
-        top.plot(rows["time"][which], rows["y"][which], "o", **points)
+        top.plot(rows["time"][which], UNIT * rows["y"][which], "o", **points)
     top.set_ylabel("acceleration (g)")
     top.legend(frameon=False)
-    below.plot(time, np.sqrt(seen.sd**2 - mean.sd**2), color="tab:blue")
+    below.plot(time, UNIT * np.sqrt(seen.sd**2 - mean.sd**2), color="tab:blue")
     below.set_ylim(0.0)
     below.set_ylabel("scale (g)")
     below.set_xlabel("time after the impact (ms)")

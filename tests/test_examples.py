@@ -81,5 +81,6 @@ def test_weekdays_of_births_are_those_of_plain_averages(example):
 @pytest.mark.slow
 def test_a_smooth_scale_expects_held_out_accelerations_better(example):
     module, posterior = example("mcycle")
+    assert np.all(posterior.summary().columns["r_hat"] < 1.05)
     gain = module.contest(posterior)["smooth scale"]
     assert gain["gain"] > 2.0 * gain["its standard error"] > 0.0
