@@ -1,4 +1,5 @@
-"""What the examples on real data share: reading, a table beside published figures.
+"""What the examples on real data share: reading, tables beside published figures and
+beside plain forecasts.
 
 The data are read by path: LAMINA_DATA names a folder of tables, one `name.csv` each,
 with a header row. LAMINA_QUICK=1 takes few draws, whose means then stray from those of
@@ -124,6 +125,47 @@ def comparison(figures: Sequence[Figure], reference: str = "published") -> Table
     )
 
 
+class Forecast(NamedTuple):
+    """What was expected of rows that were held out, and what came."""
+
+    name: str
+    mean: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    """bounds of the 90 % interval"""
+    came: np.ndarray
+
+    @classmethod
+    def plain(
+        cls, name: str, mean: np.ndarray, errors: np.ndarray, came: np.ndarray
+    ) -> Forecast:
+        """A forecast whose interval is that of its errors in the past."""
+        low, high = np.quantile(errors, [0.05, 0.95])
+        return cls(name, mean, mean + low, mean + high, came)
+
+    @property
+    def error(self) -> float:
+        """The root of the mean squared error."""
+        return float(np.sqrt(np.mean((self.mean - self.came) ** 2)))
+
+    @property
+    def coverage(self) -> float:
+        """The part of what came that lies in its interval."""
+        return float(np.mean((self.lower <= self.came) & (self.came <= self.upper)))
+
+
+def contest(forecasts: Sequence[Forecast]) -> Table:
+    """The forecasts as a table that prints."""
+    columns = {
+        "rms error": [f.error for f in forecasts],
+        "coverage of 90 %": [f.coverage for f in forecasts],
+        "width of 90 %": [np.mean(f.upper - f.lower) for f in forecasts],
+    }
+    return Table(
+        tuple(f.name for f in forecasts), {k: np.array(v) for k, v in columns.items()}
+    )
+
+
 def show(
     title: str,
     source: str,
@@ -134,12 +176,25 @@ def show(
     reference: str = "published",
 ) -> None:
     """Print the comparison, and save the picture that `draw` makes."""
+    beyond = [f.name for f in figures if not f.agrees]
+    words = f"{reference}: {source}"
+    if beyond:
+        words += f"\nbeyond the limit: {', '.join(beyond)}{' (few draws)' * QUICK}"
+    report(title, posterior, comparison(figures, reference), words, draw, picture)
+
+
+def report(
+    title: str,
+    posterior: lamina.Posterior,
+    table: Table,
+    words: str,
+    draw: Callable[[lamina.Posterior], Any],
+    picture: str,
+) -> None:
+    """Print a table and words on it, and save the picture that `draw` makes."""
     print(f"\n{title}: {posterior.settings}")
     for note in posterior.notes:
         print(f"Note: {note}")
-    print(f"\n{comparison(figures, reference)!r}\n\n{reference}: {source}")
-    beyond = [f.name for f in figures if not f.agrees]
-    if beyond:
-        print(f"beyond the limit: {', '.join(beyond)}{' (few draws)' * QUICK}")
+    print(f"\n{table!r}\n\n{words}")
     draw(posterior).savefig(picture, dpi=150, bbox_inches="tight")
     print(f"wrote {Path(picture).resolve().name}")

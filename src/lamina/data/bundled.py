@@ -109,6 +109,53 @@ def load_epilepsy() -> Epilepsy:
     )
 
 
+class Nile(NamedTuple):
+    """The flow of the Nile at Aswan in 100 years."""
+
+    year: np.ndarray
+    """1871 to 1970"""
+    flow: np.ndarray
+    """the year's flow, 10^8 m³"""
+
+
+def load_nile() -> Nile:
+    """The yearly flow of the Nile at Aswan.
+
+    Source: Cobb (1978), The Problem of the Nile, table 1; used by Durbin and Koopman
+    (2012), Time Series Analysis by State Space Methods, chapter 2.
+    """
+    table = columns("nile.csv")
+    return Nile(
+        year=table["year"].astype(np.int32),
+        flow=table["flow"].astype(float),
+    )
+
+
+class AirPassengers(NamedTuple):
+    """Passengers of international airlines in 144 months."""
+
+    year: np.ndarray
+    """1949 to 1960, one for each month"""
+    month: np.ndarray
+    """1 to 12"""
+    passengers: np.ndarray
+    """the month's total, thousands"""
+
+
+def load_air_passengers() -> AirPassengers:
+    """Monthly totals of the passengers of international airlines.
+
+    Source: Box, Jenkins and Reinsel (2008), Time Series Analysis, series G; from Brown
+    (1962), Smoothing, Forecasting and Prediction of Discrete Time Series.
+    """
+    table = columns("air_passengers.csv")
+    return AirPassengers(
+        year=table["year"].astype(np.int32),
+        month=table["month"].astype(np.int32),
+        passengers=table["passengers"].astype(float),
+    )
+
+
 def columns(file: str) -> dict[str, np.ndarray]:
     """The columns of a bundled table, as text: column -> (n,)."""
     text = files("lamina.data").joinpath(file).read_text("utf-8")
