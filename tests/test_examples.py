@@ -32,7 +32,10 @@ def example(data_folder):
             spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
-            found[name] = module, module.fit()
+            posterior = module.fit()
+            if posterior.correlated:  # a chain that stays elsewhere is no posterior
+                assert np.all(posterior.summary().columns["r_hat"] < 1.05)
+            found[name] = module, posterior
         return found[name]
 
     pytest.importorskip("matplotlib").use("Agg")
@@ -81,6 +84,5 @@ def test_weekdays_of_births_are_those_of_plain_averages(example):
 @pytest.mark.slow
 def test_a_smooth_scale_expects_held_out_accelerations_better(example):
     module, posterior = example("mcycle")
-    assert np.all(posterior.summary().columns["r_hat"] < 1.05)
     gain = module.contest(posterior)["smooth scale"]
     assert gain["gain"] > 2.0 * gain["its standard error"] > 0.0

@@ -1177,3 +1177,15 @@ def test_unseen_levels_can_be_predicted_from_the_prior():
     draws = prior_predictive(levels, {"code": np.array([0, -1, -1, -2])}, num_draws=500)
     assert draws["obs"].shape == (500, 4)
     assert np.isfinite(draws["obs"]).all()
+
+
+def test_chains_that_disagree_are_noted():
+    def two_modes(y=None):
+        a = numpyro.sample("a", dist.Normal(0.0, 10.0))
+        numpyro.sample("obs", dist.Normal(jnp.abs(a), 0.1), obs=y)
+
+    found = fit(two_modes, {"y": np.full(9, 5.0)}, method="mcmc", seed=1, **QUICK)
+    assert len(set(np.sign(found.draws["a"].mean(axis=1)))) == 2
+    (note,) = (note for note in found.notes if "chains disagree" in note)
+    assert "R-hat is" in note
+    assert "'a'" in note

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from numpyro import handlers
+from numpyro.diagnostics import split_gelman_rubin
 from numpyro.infer import MCMC, NUTS, init_to_uniform
 
 from lamina._checks import positive_size
@@ -18,6 +19,8 @@ from lamina.infer.fitted import Fitted
 from lamina.infer.progress import bar_shown
 
 STATISTICS = ("diverging", "accept_prob", "num_steps", "energy")
+R_HAT = 1.1
+"""More says that chains disagree, even in short runs."""
 
 
 def fit_mcmc(
@@ -108,13 +111,14 @@ def fit_mcmc(
             "chain_method": chain_method,
         },
         correlated=True,
-        notes=_remedies(statistics, max_tree_depth),
+        notes=_remedies(statistics, max_tree_depth, target_accept_prob)
+        + _disagreement(draws),
         state=sampler.last_state,
     )
 
 
 def _remedies(
-    statistics: Mapping[str, np.ndarray], max_tree_depth: int
+    statistics: Mapping[str, np.ndarray], max_tree_depth: int, target: float
 ) -> tuple[str, ...]:
     notes = []
     diverging = int(statistics["diverging"].sum())
@@ -122,7 +126,8 @@ def _remedies(
         notes.append(
             f"{diverging} of {statistics['diverging'].size} draws diverged, so the "
             "posterior may be explored in part only: try noncentered=True or "
-            "target_accept_prob=0.95, or stronger priors on scales."
+            f"target_accept_prob={0.95 if target < 0.95 else (1 + target) / 2:.3g}, or "
+            "stronger priors on scales."
         )
     deepest = int((statistics["num_steps"] >= 2**max_tree_depth - 1).sum())
     if deepest:
@@ -131,3 +136,25 @@ def _remedies(
             "wrong. Standardise the data or raise max_tree_depth."
         )
     return tuple(notes)
+
+
+def _disagreement(draws: Mapping[str, Array]) -> tuple[str, ...]:
+    """A note where chains have different means, by the worst number's R-hat.
+
+    Source: Gelman and others (2013), Bayesian Data Analysis, eq. 11.4.
+    """
+    if next(iter(draws.values())).shape[1] < 4:
+        return ()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        worst = {
+            k: float(np.nan_to_num(split_gelman_rubin(np.asarray(v))).max(initial=0.0))
+            for k, v in draws.items()
+        }
+    site = max(worst, key=lambda k: worst[k])
+    if worst[site] <= R_HAT:
+        return ()
+    return (
+        f"the chains disagree: R-hat is {worst[site]:.2f} in {site!r}, and at most "
+        f"{R_HAT} where they agree. Do not use these draws: take a longer warm-up, try "
+        "noncentered=True, or look for a second mode.",
+    )
