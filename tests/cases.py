@@ -87,7 +87,11 @@ class Case:
     def __call__(self, name, *data):
         """Call the layer on its data and sizes."""
         with self.taught(name):
-            return self.layer(name, *data, **self.sizes)
+            return self.untaught(name, *data)
+
+    def untaught(self, name, *data):
+        """The same, where the layer knows nothing of its training rows."""
+        return self.layer(name, *data, **self.sizes)
 
     def taught(self, name):
         """A context in which the layer of this name knows what its training rows teach."""

@@ -14,6 +14,15 @@ settings.register_profile("lamina", deadline=None, max_examples=20)
 settings.load_profile("lamina")
 
 
+def pytest_configure(config):
+    """Programs that one worker, or a run before, has compiled are read and not compiled."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = str(config.cache.mkdir("jax"))
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Less work for the compiler, where programs are many and run once.

@@ -124,7 +124,9 @@ def svi_step(model, data, y, key):
     return step(key, data, y)
 
 
-@pytest.mark.parametrize(("n", "double"), [(1, False), (4, True)])
+@pytest.mark.parametrize(
+    ("n", "double"), [(1, False), pytest.param(4, True, marks=pytest.mark.slow)]
+)
 def test_one_step_of_svi(model_and_data, n, double, key):
     model, arguments = model_and_data
     data, y = arguments(n)
@@ -137,6 +139,7 @@ def test_one_step_of_svi(model_and_data, n, double, key):
         assert np.all(value != before[name])  # Adam moves whatever has a gradient
 
 
+@pytest.mark.slow
 def test_one_step_of_nuts_on_one_row(model_and_data, key):
     model, arguments = model_and_data
     data, y = arguments(1)

@@ -65,6 +65,7 @@ def test_they_sum_to_the_predictor_unseen_levels_included(posterior, chunk_rows)
     assert_allclose(total, linear.draws, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_standard_units_keep_the_sum():
     posterior = lamina.fit(
         additive,

@@ -36,6 +36,7 @@ def readme_blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_readme_first_example_gives_what_it_shows(capsys):
     exec(readme_blocks("python")[0], {})
     printed = capsys.readouterr().out

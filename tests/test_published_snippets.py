@@ -146,6 +146,7 @@ def test_the_factorization_machine_model(simulated):
     finds_the_noise(draws)
 
 
+@pytest.mark.slow
 def test_the_low_rank_interaction_model(simulated):
     x, z = simulated["x"], simulated["z"]
     weights = FACTORS @ FACTORS.T
@@ -210,6 +211,7 @@ def test_calls_with_sizes_in_their_documented_places(simulated):
     [(EmbeddingLayer(), EFFECTS), (RandomWalkLayer(), STEPS.cumsum())],
     ids=["embedding", "walk"],
 )
+@pytest.mark.slow
 def test_embeddings_with_sizes_in_their_documented_places(simulated, layer, truth):
     x, code = simulated["x"][:, :2], simulated["code"]
     slopes = np.stack([truth, -truth], axis=1)
@@ -239,6 +241,7 @@ def test_embeddings_with_sizes_in_their_documented_places(simulated, layer, trut
         lambda x: RandomEffectsLayer(num_categories=2)("r", jnp.zeros(len(x), int)),
     ],
 )
+@pytest.mark.slow
 def test_sizes_go_into_the_constructor_or_the_call(call, simulated):
     def model(x, y):
         return gaussian_link_exp(call(x), y)

@@ -53,7 +53,9 @@ FORMS = ["plain", "padded", "duplicates", "by row", "sparse_rows"]
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("lead", [(), (2,), (2, 1)])
+@pytest.mark.parametrize(
+    "lead", [(), *(pytest.param(k, marks=pytest.mark.slow) for k in [(2,), (2, 1)])]
+)
 @pytest.mark.parametrize("n", [1, 7])
 def test_sparse_products_are_those_of_dense_data(form, lead, n):
     with jax.enable_x64(True):

@@ -186,6 +186,7 @@ def test_a_known_scale_and_an_offset_are_in_the_outcomes_units():
     assert_allclose(predicted, by_hand, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_log_mean_is_shifted_by_the_mean():
     def model(x, y=None):
         return gamma_link(InterceptLayer()("a") + FixedPriorLayer()("b", x), y)
@@ -223,6 +224,7 @@ def test_minibatches_and_new_rows_use_the_units_of_all_training_rows():
     assert_allclose(posterior.predict(row, kind="linear").mean, many[:1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_no_multiple_of_a_coefficient_is_named():
     def model(x, y=None):
         return gaussian_link(InterceptLayer()("a") + MLPLayer(hidden=(3,))("net", x), y)
@@ -233,6 +235,7 @@ def test_what_is_no_multiple_of_a_coefficient_is_named():
     assert "a.beta" not in note
 
 
+@pytest.mark.slow
 def test_one_scale_for_columns_of_different_units_is_named():
     def model(x, y=None):
         return gaussian_link(InterceptLayer()("a") + AdaptiveLayer()("b", x), y)
@@ -284,6 +287,7 @@ def test_models_whose_units_cannot_be_told_raise(model, observed, message):
         fit(model, data, observed=observed)
 
 
+@pytest.mark.slow
 def test_components_of_a_mixture_are_in_the_units_of_the_outcome():
     def model(x, y=None):
         low = InterceptLayer()("low")
@@ -300,6 +304,7 @@ def test_components_of_a_mixture_are_in_the_units_of_the_outcome():
     assert_allclose(posterior.predict(kind="mean").mean, mean, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_layers_in_scopes_are_told_apart():
     def model(x, g, y=None):
         mu = InterceptLayer()("a")

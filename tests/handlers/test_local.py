@@ -109,6 +109,7 @@ def test_both_layers_of_a_net_have_it(activation, rows):
     assert estimators(model, rows) == {"w1": LOCAL, "w2": LOCAL}
 
 
+@pytest.mark.slow
 def test_layers_have_it_where_a_product_is_linear(rows):
     loss, guide = LocalReparameterization_ELBO(), autoguide.AutoNormal(layers)
     svi = SVI(layers, guide, optax.adam(0.01), loss)
@@ -453,7 +454,13 @@ def row_products(x, y, g, **_):
 
 @pytest.mark.parametrize(
     "model",
-    [net, layers, row_products, shared],
+    [
+        net,
+        *(
+            pytest.param(m, marks=pytest.mark.slow)
+            for m in (layers, row_products, shared)
+        ),
+    ],
     ids=lambda model: model.__name__,
 )
 def test_loss_and_gradients_have_the_plain_expectation(model, rows):
@@ -479,7 +486,14 @@ def test_the_test_of_expectations_can_fail(model, rows, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "model", [shared, also_outside, derived, scanned, centred, siamese]
+    "model",
+    [
+        shared,
+        *(
+            pytest.param(m, marks=pytest.mark.slow)
+            for m in (also_outside, derived, scanned, centred, siamese)
+        ),
+    ],
 )
 def test_a_fallback_is_the_plain_objective(model, rows):
     """With no site to handle, draw for draw."""
@@ -571,6 +585,7 @@ def gradient_variances(model, guide, rows, draws):
     return found
 
 
+@pytest.mark.slow
 def test_a_net_of_two_layers_has_a_fifth_of_the_noise_in_every_block():
     """Locations and scales of both layers, at a guide that has been fitted a while."""
     rng = np.random.default_rng(0)

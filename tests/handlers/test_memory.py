@@ -50,7 +50,10 @@ def on_log(x, y=None):
     return plain(jnp.log(x), y)
 
 
-@pytest.mark.parametrize("method", ["vi", "mcmc", "map"])
+@pytest.mark.parametrize(
+    "method",
+    ["map", *(pytest.param(m, marks=pytest.mark.slow) for m in ("vi", "mcmc"))],
+)
 def test_predictions_use_what_the_fit_learned(method):
     options = {"vi": {"batch_size": 100}, "mcmc": {"num_chains": 1}}.get(method, {})
     posterior = fit(plain, DATA, method=method, **options)

@@ -254,7 +254,11 @@ def unbiasedness(model, guide, rows, loss, reference, *, size=B):
     ("loss", "reference"),
     [
         (Batched_Trace_ELBO(N), Trace_ELBO()),
-        (Weighed(TraceMeanField_ELBO()), TraceMeanField_ELBO()),
+        pytest.param(
+            Weighed(TraceMeanField_ELBO()),
+            TraceMeanField_ELBO(),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["trace", "mean_field"],
 )

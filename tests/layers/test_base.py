@@ -178,11 +178,14 @@ def test_docstrings_say_what_the_house_asks(case):
 
 
 def test_all_sites_are_events(case):
-    for site in trace(case, "mu", *case.arguments(3)).values():
-        if site["type"] == "deterministic":
-            continue
-        assert site["fn"].batch_shape == ()
-        assert site["fn"].event_shape == np.shape(site["value"])
+    def abstract():
+        for site in trace(case, "mu", *case.arguments(3)).values():
+            if site["type"] == "deterministic":
+                continue
+            assert site["fn"].batch_shape == ()
+            assert site["fn"].event_shape == np.shape(site["value"])
+
+    jax.eval_shape(abstract)
 
 
 @pytest.mark.parametrize("name", [k for k in CASES if not CASES[k].derived])
@@ -270,9 +273,10 @@ def test_the_term_is_announced_under_the_layers_name(case):
 
 
 def test_scopes_prefix_the_sites(case):
-    scoped = handlers.scope(case, prefix="left", divider=".")
+    scoped = handlers.scope(case.untaught, prefix="left", divider=".")
     expected = {f"left.{k}": v for k, v in case.site_shapes("mu").items()}
-    assert shapes(scoped, "mu", *case.arguments(3)) == expected
+    with case.taught("left.mu"):
+        assert shapes(scoped, "mu", *case.arguments(3)) == expected
 
 
 def test_names_keep_two_layers_apart(case):

@@ -67,7 +67,7 @@ def test_hidden_layers_follow_one_another(activation, n, skip):
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
-@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("skip", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_deep_networks_keep_unit_variance(activation, skip):
     x = np.array([[1.0, -1.0, 0.5, np.sqrt(1.75)]])  # mean square one
     layer = MLPLayer(hidden=(100,) * 4, activation=activation, skip=skip)

@@ -75,6 +75,7 @@ def test_an_intercept_is_expanded_to_the_rows(case, num_rows, key):
     assert shape_of(run, predicted) == y.shape
 
 
+@pytest.mark.slow
 def test_draws_have_the_moments_of_the_family(case):
     rng = np.random.default_rng(3)
     eta, size = case.predictors(rng, 2), 20_000

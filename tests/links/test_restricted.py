@@ -219,6 +219,7 @@ def test_truncated_outcomes_are_rescaled_to_their_bounds(family):
         assert_allclose(found, np.log(top / mass), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_truncated_draws_stay_inside_and_follow_the_family(family):
     """The distribution function of the draws is uniform (continuous) or agrees."""
     link, reference, kind = family
