@@ -16,9 +16,9 @@ settings.load_profile("lamina")
 
 def pytest_configure(config):
     """Programs that one worker, or a run before, has compiled are read and not compiled."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = str(config.cache.mkdir("jax"))
-        jax.config.update("jax_compilation_cache_dir", folder)
+    cache = getattr(config, "cache", None)
+    if cache is not None and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(cache.mkdir("jax")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
