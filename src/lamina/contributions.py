@@ -48,12 +48,11 @@ class Contributor(Predictor):
         listing = scaling_terms(self.unobserved.model)
         model = replace(self.unobserved, model=listing)
         keys = random.key(0), random.key(1)
-        rows: Any = {**self.data.rows, **self.arrays}
 
-        def run() -> None:
-            model.sites(self.num_rows, keys, {}, rows)
+        def run(arrays: Mapping[str, Array]) -> None:
+            model.sites(self.num_rows, keys, {}, arrays)
 
-        jax.eval_shape(run)
+        jax.eval_shape(run, {**self.data.rows, **self.arrays})
         self.terms = tuple(listing.terms)
 
     def values(
@@ -76,18 +75,18 @@ class Contributor(Predictor):
 
         ones = jnp.ones(len(self.terms))
         uneven = random.uniform(random.key(0), ones.shape, minval=0.5, maxval=1.5)
-        parts, rest = jax.jacfwd(linear)(ones), linear(0.0 * ones)
-        other = linear(uneven)
-        return {k: added_up(parts[k], rest[k], other[k], uneven) for k in self.names}
+        slopes = jax.jacfwd(linear)
+        parts, others, rest = slopes(ones), slopes(uneven), linear(0.0 * ones)
+        return {k: added_up(parts[k], others[k], rest[k]) for k in self.names}
 
 
-def added_up(parts: Array, rest: Array, other: Array, factors: Array) -> Array:
+def added_up(parts: Array, others: Array, rest: Array) -> Array:
     """The parts and the rest (..., term), or NaN where they do not add up.
 
-    `parts` are derivatives by the terms' factors at one, `rest` is the predictor at zero,
-    `other` at `factors`: a predictor that is the sum of its terms is linear in these.
+    `parts` and `others` are derivatives of the predictor by the terms' factors, at two
+    places: where it is the sum of its terms these are the terms, at any place.
     """
-    size = jnp.abs(rest) + (jnp.abs(parts) * factors).sum(axis=-1)
-    gap = jnp.abs(rest + (parts * factors).sum(axis=-1) - other)
+    size = jnp.maximum(jnp.abs(parts), jnp.abs(others)).max(axis=-1, initial=0.0)
+    same = (jnp.abs(parts - others) <= 1e-4 * size[..., None]).all(axis=-1)
     found = jnp.concatenate([parts, rest[..., None]], axis=-1)
-    return jnp.where((gap <= 1e-4 * size)[..., None], found, jnp.nan)
+    return jnp.where(same[..., None], found, jnp.nan)

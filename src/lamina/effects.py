@@ -7,8 +7,6 @@ and NUTS pass it by, and with no handler of ours on the stack it costs one call.
 |---|---|---|
 | `product` | these data meet these coefficients | local reparameterization |
 | `term` | this layer's finished output | term recording |
-| `columns` | (a question) these columns, in which units? | standardizing |
-| `units` | (a question) this outcome, in which units? | standardizing |
 | `outcome` | this link's predictor and distribution | prediction of means |
 | `prediction` | (a question) is this a prediction? | prediction |
 
@@ -17,7 +15,7 @@ and NUTS pass it by, and with no handler of ours on the stack it costs one call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -30,8 +28,6 @@ from numpyro.primitives import _PYRO_STACK, CondIndepStackFrame, apply_stack
 from lamina._typing import Array
 
 ROW_FACTOR = "is_row_factor"
-SCALES = "scales"
-"""in the `infer` of a site: the coefficients whose standard deviation it is"""
 
 
 class Announcement(dict):
@@ -70,45 +66,9 @@ def product(fn: Callable[..., Array], *operands: Array) -> Array:
     return announce("product", fn, *operands)
 
 
-def term(
-    name: str, output: Array, linear_in: Mapping[str, int | None] | None = None
-) -> Array:
-    """Announce a layer's finished output under its name, and return it.
-
-    `linear_in` names coefficients, such as "beta", that the output is linear in, with the
-    axis of their values that runs over the layer's columns, if one does; the last axis
-    is the output's units, unless it is that one.
-    """
-    return announce(
-        "term", lambda: output, value=output, term=name, linear_in=linear_in or {}
-    )
-
-
-class Standard(NamedTuple):
-    """Where numbers lie and how far they spread, for each column."""
-
-    location: np.ndarray
-    scale: np.ndarray
-
-
-def columns(name: str, x: Array) -> Array:
-    """A layer's columns (n, d), in the units that its coefficients are to have."""
-    return announce("columns", lambda: x, value=x, columns=name)
-
-
-def units(name: str, predictor: Array, y: Any, *, log: bool = False) -> Standard | None:
-    """The units in which the predictor of an outcome is to be read, if not its own.
-
-    `log` says that the predictor is of the outcome's log.
-    """
-    return announce(
-        "units", lambda: None, outcome=name, predictor=predictor, y=y, log=log
-    )
-
-
-def in_units(site: str, name: str) -> None:
-    """Say that a site, such as a residual scale, is in units of this outcome."""
-    announce("in_units", lambda: None, site=site, outcome=name)
+def term(name: str, output: Array) -> Array:
+    """Announce a layer's finished output under its name, and return it."""
+    return announce("term", lambda: output, value=output, term=name)
 
 
 def outcome(

@@ -15,13 +15,11 @@ from lamina._checks import positive_size
 from lamina._keys import as_key
 from lamina._typing import Array, Model, Seed, arrays_apart
 from lamina.data.dataset import Dataset, as_mapping, as_names, read_data
-from lamina.effects import Standard, Unlearned
-from lamina.handlers.additive import additive_parts
+from lamina.effects import Unlearned
 from lamina.handlers.memory import learn, remembering
 from lamina.handlers.preflight import Inspection, densities_read, inspect_model
 from lamina.handlers.recording import predicting, with_rows
 from lamina.handlers.rows import site_shapes
-from lamina.handlers.standardizing import Units
 from lamina.infer.fitted import deterministic_draws, map_draws
 from lamina.infer.guides import require_arguments
 from lamina.infer.methods import method_named
@@ -37,7 +35,6 @@ def fit(
     method: str = "vi",
     seed: Seed = 0,
     missing: str = "error",
-    standardize: bool = False,
     **options: Any,
 ) -> Posterior:
     """Fit a NumPyro model to data, and return its posterior.
@@ -49,11 +46,6 @@ def fit(
     mapping. `missing="skip"` leaves out rows with a NaN; `predict(data)` of the posterior
     predicts those of them that lack the outcome alone.
 
-    `standardize=True` takes the columns of layers, and outcomes that have units, in
-    standard deviations, so that priors do not depend on the units of the data; beside an
-    intercept they are centred, too. Draws, summaries and predictions are in the data's
-    own units.
-
     `method` is "vi" (minibatch variational inference), "mcmc" (NUTS), "map" or "mle";
     `options` are the method's own, by keyword: see `lamina.infer.fit_vi`, `fit_mcmc`,
     `fit_map` and `fit_mle`. The same seed gives the same result.
@@ -64,11 +56,6 @@ def fit(
     run = method_named(method, options)
     dataset = read_data(data, observed, constants, missing)
     inside = inspect(model, dataset)
-    units = None
-    if standardize:
-        units = units_of(model, inside, dataset)
-        model = units.apply(model)
-        inside = inspect(model, dataset)
     if inside.memory:
         model = remembering(model, inside.memory)
     fitted = run(model, dataset.rows, dataset.constants, key=as_key(seed), **options)
@@ -84,20 +71,10 @@ def fit(
     undrawn = [k for k in inside.latent if k not in draws]
     if undrawn:
         notes += (f"{undrawn} have no draws: predictions draw them from their priors.",)
-    draws, standard = {k: np.asarray(v) for k, v in draws.items()}, {}
-    if units is not None:
-        standard = draws
-        draws, left = units.undo(standard, inside.memory)
-        if left:
-            notes += (
-                f"{list(left)} are in standard units, of standard deviations of their "
-                "columns and of the outcome.",
-            )
     return Posterior(
         model=fitted.model,
         method=method,
-        draws=draws,
-        model_draws=standard,
+        draws={k: np.asarray(v) for k, v in draws.items()},
         data=dataset,
         outcomes=inside.observed,
         sampled=tuple(k for k in latent if k not in growing),
@@ -107,7 +84,6 @@ def fit(
         estimators=fitted.estimators,
         settings=fitted.settings,
         correlated=fitted.correlated,
-        standards={k: v for k, v in inside.memory.items() if isinstance(v, Standard)},
         notes=notes,
     )
 
@@ -120,12 +96,10 @@ def prior_predictive(
     constants: Iterable[str] | Mapping[str, Any] | None = None,
     num_draws: int = 1000,
     seed: Seed = 0,
-    standardize: bool = False,
 ) -> dict[str, np.ndarray]:
     """Draws of every site from the prior: site -> (draw, ...), outcomes included.
 
-    `data` are as for `fit`; the outcome may be left out when other arguments have rows,
-    unless `standardize`, as in `fit`, takes its units from it.
+    `data` are as for `fit`; the outcome may be left out when other arguments have rows.
 
     Raises: as `fit`, before anything is compiled.
     Source: Gelman and others (2013), Bayesian Data Analysis, section 6.3.
@@ -133,9 +107,6 @@ def prior_predictive(
     positive_size("prior_predictive", "num_draws", num_draws)
     outcomes = as_names(observed)
     data = as_mapping("`data`", data)
-    units, memory = None, dict[str, Any]()
-    if standardize:
-        model, units, memory = in_standard_units(model, data, outcomes, constants)
     given = {k: np.zeros(np.shape(data[k])) for k in outcomes if _length(data.get(k))}
     reference = tuple(given) or _with_rows(data, constants)
     dataset = read_data({**data, **given}, reference, constants)
@@ -158,30 +129,7 @@ def prior_predictive(
 
     keys = {"key": random.split(as_key(seed), num_draws)}
     run = jax.jit(lambda keys, arrays: map_draws(lambda d: one(d, arrays), keys))
-    draws = {k: np.asarray(v) for k, v in run(keys, arrays).items() if v.size}
-    if units is None:
-        return draws
-    undone, _ = units.undo({k: v[None] for k, v in draws.items()}, memory)
-    return {k: v[0] for k, v in undone.items()}
-
-
-def in_standard_units(
-    model: Model,
-    data: Mapping[str, Any],
-    observed: tuple[str, ...],
-    constants: Iterable[str] | Mapping[str, Any] | None,
-) -> tuple[Model, Units, dict[str, Any]]:
-    """The model in standard units of these data, and what it learned from them."""
-    missing = [name for name in observed if data.get(name) is None]
-    if missing:
-        raise ValueError(
-            f"standardize=True takes the units of {missing} from their numbers, and "
-            "they are not given. Give the outcome, too."
-        )
-    dataset = read_data(data, observed, constants)
-    units = units_of(model, inspect(model, dataset), dataset)
-    memory = inspect(units.apply(model), dataset).memory
-    return remembering(units.apply(model), memory), units, memory
+    return {k: np.asarray(v) for k, v in run(keys, arrays).items() if v.size}
 
 
 def inspect(model: Model, dataset: Dataset) -> Inspection:
@@ -218,12 +166,6 @@ def inspect(model: Model, dataset: Dataset) -> Inspection:
             "learn. Give it a layer, a numpyro.sample without obs=, or a numpyro.param."
         )
     return inside
-
-
-def units_of(model: Model, inside: Inspection, dataset: Dataset) -> Units:
-    """What has units in the model on these data."""
-    known = remembering(model, inside.memory)
-    return Units.of(additive_parts(known, dataset.arguments))
 
 
 def sites_with_rows(model: Model, dataset: Dataset) -> set[str]:

@@ -15,7 +15,6 @@ from lamina._keys import as_key
 from lamina._typing import Model, Seed, Shape, arrays_apart
 from lamina.contributions import REST, Contributor
 from lamina.data.dataset import Dataset, new_rows
-from lamina.effects import Standard
 from lamina.prediction import (
     KINDS,
     Predictor,
@@ -30,15 +29,6 @@ from lamina.summary import (
     summarised,
 )
 
-FROZEN = (
-    "draws",
-    "model_draws",
-    "outcomes",
-    "standards",
-    "statistics",
-    "estimators",
-    "settings",
-)
 NOISE_DRAWS = 1000
 """Draws of the outcome around a single estimate."""
 
@@ -60,10 +50,6 @@ class Posterior:
     data: Dataset
     outcomes: Mapping[str, Shape]
     """outcome -> the shape that its site had in the fit"""
-    standards: Mapping[str, Standard] = field(default_factory=dict)
-    """means and standard deviations of a fit in standard units, by layer and outcome"""
-    model_draws: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """draws in standard units, as the model takes them, after a fit in those"""
     sampled: tuple[str, ...] = ()
     """the drawn sites that all predictions condition on"""
     row_latents: tuple[str, ...] = ()
@@ -77,7 +63,7 @@ class Posterior:
     _compiled: dict[Any, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        for name in FROZEN:
+        for name in ("draws", "outcomes", "statistics", "estimators", "settings"):
             frozen = MappingProxyType(dict(getattr(self, name)))
             object.__setattr__(self, name, frozen)
         for value in (*self.draws.values(), *self.statistics.values(), self.losses):
@@ -160,8 +146,7 @@ class Posterior:
 
         The terms and `"rest"`, which is an offset or whatever else the model adds, sum to
         `predict(kind="linear")`, draw by draw. Rows are as in `predict`; `outcome` names
-        one of several. After a fit in standard units columns are centred, and the rest
-        has the outcome's mean.
+        one of several.
 
         Raises: ValueError where the terms do not add up to the predictor, as where one
         multiplies another or is inside a function; and as `predict`.
@@ -223,9 +208,8 @@ class Posterior:
         return {k: v for k, v in self.data.rows.items() if k not in self.data.observed}
 
     def _pooled(self, site: str) -> np.ndarray:
-        """A site's draws of all chains, as the model takes them: (draw, ...)."""
-        draws = (self.model_draws or self.draws)[site]
-        return draws.reshape(-1, *draws.shape[2:])
+        """A site's draws of all chains: (draw, ...)."""
+        return self.draws[site].reshape(-1, *self.draws[site].shape[2:])
 
     def __repr__(self) -> str:
         chains, draws = next(iter(self.draws.values())).shape[:2]

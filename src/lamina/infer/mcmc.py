@@ -20,7 +20,9 @@ from lamina.infer.progress import bar_shown
 
 STATISTICS = ("diverging", "accept_prob", "num_steps", "energy")
 R_HAT = 1.1
-"""More says that chains disagree, even in short runs."""
+"""More says that chains disagree."""
+SHORT = 50
+"""Fewer draws of a chain say nothing of that."""
 
 
 def fit_mcmc(
@@ -143,11 +145,15 @@ def _disagreement(draws: Mapping[str, Array]) -> tuple[str, ...]:
 
     Source: Gelman and others (2013), Bayesian Data Analysis, eq. 11.4.
     """
-    if next(iter(draws.values())).shape[1] < 4:
+    if next(iter(draws.values())).shape[1] < SHORT:
         return ()
     with np.errstate(invalid="ignore", divide="ignore"):
         worst = {
-            k: float(np.nan_to_num(split_gelman_rubin(np.asarray(v))).max(initial=0.0))
+            k: float(
+                np.nan_to_num(split_gelman_rubin(np.asarray(v)), posinf=np.inf).max(
+                    initial=0.0
+                )
+            )
             for k, v in draws.items()
         }
     site = max(worst, key=lambda k: worst[k])
@@ -155,6 +161,7 @@ def _disagreement(draws: Mapping[str, Array]) -> tuple[str, ...]:
         return ()
     return (
         f"the chains disagree: R-hat is {worst[site]:.2f} in {site!r}, and at most "
-        f"{R_HAT} where they agree. Do not use these draws: take a longer warm-up, try "
+        f"{R_HAT} where they agree. Unless it is a sign or an order that "
+        "means nothing, do not use these draws: take a longer warm-up, try "
         "noncentered=True, or look for a second mode.",
     )

@@ -18,7 +18,7 @@ from lamina._checks import (
     positive_size,
 )
 from lamina._typing import Array, Family, Prior, Shape, Value, show
-from lamina.effects import columns, plates
+from lamina.effects import plates
 from lamina.priors import LOC, STANDARD, UNIT_SCALE, Adaptive, Fixed
 
 DISTRIBUTIONS = ("lmbda_dist", "coef_dist", "coef_kwargs", "lmbda_kwargs", "groups")
@@ -118,25 +118,16 @@ class BLayer(Value):
         return prior(name, shape, coefficient, suffix=suffix, scale_shape=scale_shape)
 
     def columns(
-        self,
-        name: str,
-        x: Any,
-        argument: str = "x",
-        *,
-        sparse: bool = False,
-        own_units: bool = False,
+        self, name: str, x: Any, argument: str = "x", *, sparse: bool = False
     ) -> Array:
         """`x` as floating (n, d), outside any plate over its rows.
 
-        With `sparse`, JAX's sparse BCOO matrices stay as they are. A fit with
-        `standardize` rescales the columns, unless the layer needs `own_units`.
+        With `sparse`, JAX's sparse BCOO matrices stay as they are.
         """
         convert = as_sparse if sparse and is_sparse(x) else as_columns
         x = convert(self.label(name), x, argument)
         self.outside_rows(name, x.shape[0])
-        if own_units or is_sparse(x):
-            return x
-        return columns(name if argument == "x" else f"{name}.{argument}", x)
+        return x
 
     def outside_rows(self, name: str, num_rows: int) -> None:
         """Raise inside a plate over rows: it would draw coefficients for each row."""

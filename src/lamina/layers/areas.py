@@ -72,7 +72,7 @@ class AreaForm(Levels):
                 f"{type(self).__name__}(adjacency), or Adjacency.from_edges(...)."
             )
         shape = (self.adjacency.num_areas, 1)
-        return term(name, self.table_rows(name, x, shape), {"theta": None})
+        return term(name, self.table_rows(name, x, shape))
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -133,7 +133,7 @@ class HSGPLayer(AdaptiveForm):
         return family("length_dist", self.length_dist, self.length_kwargs, LENGTH)
 
     def __call__(self, name: str, x: Any) -> Array:
-        columns = self.columns(name, x, own_units=True)
+        columns = self.columns(name, x)
         d = columns.shape[1]
         if self.kernel == "periodic":
             basis, scales = self._circle(name, columns)

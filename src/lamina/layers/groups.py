@@ -45,7 +45,7 @@ class GroupForm(TableForm):
 
     def rows_of_table(self, name: str, x: Any, c: int, m: int) -> Array:
         """The finished term: the table's row for each code."""
-        return term(name, self.table_rows(name, x, (c, m)), {"theta": None})
+        return term(name, self.table_rows(name, x, (c, m)))
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -26,8 +26,7 @@ class LinearTerm(BLayer):
     def __call__(self, name: str, x: Any) -> Array:
         x = self.columns(name, x, sparse=True)
         beta = self.coefficients(name, (x.shape[1], self.units))
-        output = product(sparse_affine if is_sparse(x) else affine, x, beta)
-        return term(name, output, {"beta": 0})
+        return term(name, product(sparse_affine if is_sparse(x) else affine, x, beta))
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -194,4 +193,4 @@ class InterceptLayer(FixedForm):
 
     def __call__(self, name: str) -> Array:
         self.label(name)
-        return term(name, self.coefficients(name, (1, self.units)), {"beta": None})
+        return term(name, self.coefficients(name, (1, self.units)))

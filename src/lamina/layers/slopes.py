@@ -83,7 +83,7 @@ class RandomSlopesLayer(GroupForm):
         if self.intercept:
             x = jnp.concatenate([jnp.ones_like(x[:, :1]), x], axis=1)
         rows = self.table_rows(name, codes, (c, x.shape[1]), scale_shape=None)
-        return term(name, by_row(x, rows), {"theta": 1})
+        return term(name, by_row(x, rows))
 
 
 def by_row(

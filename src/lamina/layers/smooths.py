@@ -45,7 +45,7 @@ class CurveForm(AdaptiveForm):
 
     def basis(self, name: str, x: Any) -> tuple[Array, int]:
         """The columns of the spline, (n, q + k), and how many have no penalty, q."""
-        columns = self.columns(name, x, own_units=True)
+        columns = self.columns(name, x)
         if columns.shape[1] != 1:
             raise ValueError(
                 f"{self.label(name)}: `x` has {columns.shape[1]} columns, but this is a "
@@ -211,7 +211,7 @@ class TensorSplineLayer(AdaptiveForm):
         require_prior(where, self.linear_prior)
 
     def __call__(self, name: str, x: Any) -> Array:
-        columns = self.columns(name, x, own_units=True)
+        columns = self.columns(name, x)
         margins = self.margins(name, columns.shape[1])
         learned = remember(
             f"{name}.basis",

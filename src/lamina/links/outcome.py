@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, Self, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,8 @@ from numpyro.primitives import Messenger
 
 from lamina._checks import as_jax, concrete, require_support, where_bad
 from lamina._typing import Array, Shape
-from lamina.effects import Standard, in_units, plates, prediction
 from lamina.effects import outcome as announce_outcome
-from lamina.effects import units as announce_units
+from lamina.effects import plates, prediction
 from lamina.links.parameters import Parameter, like
 from lamina.links.restricted import restrict
 
@@ -65,7 +64,6 @@ class Outcome:
             )
         self.name, self.eta, self.y, self.options = name, eta, y, options
         self.entries = jax.ShapeDtypeStruct(entries, eta.dtype)
-        self.unit: Array | None = None
 
     @classmethod
     def read(
@@ -78,21 +76,17 @@ class Outcome:
         log_mean: bool = False,
         categories: bool = False,
         vectors: bool = False,
-        units: Literal["own", "log"] | None = None,
     ) -> Self:
         """The outcome that a link is called on, its predictor in the shape of `y`.
 
         `log_mean` says that the predictor is the log of a mean, `categories` that it has
-        a column for each category of one code, `vectors` that `y` has all its columns,
-        `units` that the predictor is in `y`'s "own" units, or of its "log".
+        a column for each category of one code, `vectors` that `y` has all its columns.
         """
         shaped = as_categories if categories else as_outcome
         eta = shaped(eta, y, name)
         events = categories or vectors
         entries = eta.shape[:-1] if events else eta.shape
         outcome = cls(name, eta, y, options, entries=entries)
-        if units is not None:
-            outcome.read_in(announce_units(name, eta, y, log=units == "log"))
         offset, exposure = options.get("offset"), options.get("exposure")
         if offset is not None:
             offset = as_jax(offset)
@@ -109,16 +103,6 @@ class Outcome:
             exposure = outcome.known("exposure", exposure, above=0.0)
             outcome.eta = outcome.eta + jnp.log(exposure)
         return outcome
-
-    def read_in(self, standard: Standard | None) -> None:
-        """Take the predictor, and scales to come, in these units instead of `y`'s."""
-        if standard is not None:
-            location, self.unit = (jnp.asarray(v, self.eta.dtype) for v in standard)
-            lead = (1,) * (self.eta.ndim - jnp.ndim(self.unit))
-            location, self.unit = (
-                jnp.reshape(v, lead + jnp.shape(v)) for v in (location, self.unit)
-            )
-            self.eta = location + self.unit * self.eta
 
     def known(
         self, which: str, value: Any, *, above: float, included: bool = False
@@ -141,13 +125,7 @@ class Outcome:
         self, parameter: Parameter, value: Any, predictor: Any = None
     ) -> Array:
         """A family's parameter: learned, known, or from its predictor."""
-        found = parameter(self.name, value, predictor, self.entries)
-        known = predictor is None and not isinstance(value, Distribution | None)
-        if not parameter.in_units or known:
-            return found
-        if predictor is None:
-            in_units(parameter.of(self.name), self.name)
-        return found if self.unit is None else found * self.unit
+        return parameter(self.name, value, predictor, self.entries)
 
     def logit(self, parameter: Parameter, value: Any, predictor: Any = None) -> Array:
         """The logit of a probability: learned, known, or its predictor itself."""

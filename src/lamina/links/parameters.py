@@ -73,16 +73,10 @@ class Parameter:
     domain: Domain
     default: Callable[[], Any]
     site: str = ""
-    in_units: bool = False
-    """whether it is in units of the outcome, as a standard deviation is"""
-
-    def of(self, name: str) -> str:
-        """The site of the parameter of the outcome `name`."""
-        return parameter(name, self.site or self.argument)
 
     def __call__(self, name: str, value: Any, predictor: Any, eta: Any) -> Array:
         """The parameter itself, for the outcome `name` in the shape of `eta`."""
-        site = self.of(name)
+        site = parameter(name, self.site or self.argument)
         if predictor is None:
             value = self.default() if value is None else value
             return learned_or_known(site, value, eta, self.domain)
@@ -96,7 +90,7 @@ class Parameter:
     def logit(self, name: str, value: Any, predictor: Any, eta: Any) -> Array:
         """A probability's logit, which is the predictor where there is one."""
         if predictor is not None and value is None:
-            return like(self.of(name), predictor, eta)
+            return like(parameter(name, self.site or self.argument), predictor, eta)
         p = self(name, value, predictor, eta)
         return jnp.log(p) - jnp.log1p(-p)
 
@@ -106,7 +100,7 @@ def exponential(rate: float) -> Callable[[], Distribution]:
     return lambda: dist.Exponential(rate)
 
 
-SCALE = Parameter("scale", POSITIVE, exponential(1.0), site="sigma", in_units=True)
+SCALE = Parameter("scale", POSITIVE, exponential(1.0), site="sigma")
 CONCENTRATION = Parameter("concentration", POSITIVE, exponential(0.1))
 
 

@@ -47,7 +47,7 @@ def lognormal_link(
     Raises: as `gaussian_link`; ValueError when `y` is not positive.
     Source: Aitchison and Brown (1957), The Lognormal Distribution, chapter 2.
     """
-    outcome = Outcome.read(name, eta, y, options, units="log")
+    outcome = Outcome.read(name, eta, y, options)
     sigma = outcome.parameter(SCALE, scale, log_scale)
     return outcome.observe(dist.LogNormal(outcome.eta, sigma))
 
@@ -74,7 +74,7 @@ def gamma_link(
     Raises: as `gaussian_link`; ValueError when `y` is not positive.
     Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 8.
     """
-    outcome = Outcome.read(name, eta, y, options, log_mean=True, units="log")
+    outcome = Outcome.read(name, eta, y, options, log_mean=True)
     a = outcome.parameter(CONCENTRATION, concentration, log_concentration)
     return outcome.observe(MeanGamma(outcome.eta, a))
 
@@ -128,7 +128,7 @@ def weibull_link(
     Source: Kalbfleisch and Prentice (2002), The Statistical Analysis of Failure Time
     Data, chapter 2.
     """
-    outcome = Outcome.read(name, eta, y, options, log_mean=True, units="log")
+    outcome = Outcome.read(name, eta, y, options, log_mean=True)
     k = outcome.parameter(CONCENTRATION, concentration, log_concentration)
     return outcome.observe(LogWeibull(outcome.eta, k))
 

@@ -48,7 +48,7 @@ def gaussian_link(
     when a known scale is not positive.
     Source: McCullagh and Nelder (1989), Generalized Linear Models, chapter 2.
     """
-    outcome = Outcome.read(name, eta, y, options, units="own")
+    outcome = Outcome.read(name, eta, y, options)
     sigma = outcome.parameter(SCALE, scale, log_scale)
     return outcome.observe(dist.Normal(outcome.eta, sigma))
 
@@ -89,7 +89,7 @@ def student_t_link(
     Source: Lange, Little and Taylor (1989), Robust Statistical Modeling Using the t
     Distribution.
     """
-    outcome = Outcome.read(name, eta, y, options, units="own")
+    outcome = Outcome.read(name, eta, y, options)
     df = outcome.parameter(DF, df, log_df)
     sigma = outcome.parameter(SCALE, scale, log_scale)
     return outcome.observe(dist.StudentT(df, outcome.eta, sigma))
@@ -123,7 +123,7 @@ def quantile_link(
     Raises: as `gaussian_link`; ValueError for a quantile outside of (0, 1).
     Source: Yu and Moyeed (2001), Bayesian quantile regression.
     """
-    outcome = Outcome.read(name, eta, y, options, units="own")
+    outcome = Outcome.read(name, eta, y, options)
     q = outcome.parameter(QUANTILE, quantile, logit_quantile)
     sigma = outcome.parameter(SCALE, scale, log_scale)
     return outcome.observe(dist.AsymmetricLaplaceQuantile(outcome.eta, sigma, q))
@@ -155,7 +155,7 @@ def skew_normal_link(
     Source: Azzalini (1985), A class of distributions which includes the normal ones,
     with its moments.
     """
-    outcome = Outcome.read(name, eta, y, options, units="own")
+    outcome = Outcome.read(name, eta, y, options)
     alpha = outcome.parameter(ALPHA, alpha)
     sigma = outcome.parameter(SCALE, scale, log_scale)
     return outcome.observe(SkewNormal(outcome.eta, sigma, alpha))

@@ -13,7 +13,6 @@ from numpyro.distributions import Delta, Distribution, Normal
 
 from lamina._checks import allows_negative, concrete
 from lamina._typing import Array, Family, FrozenDict, Shape, Value, show
-from lamina.effects import SCALES
 
 LOC = FrozenDict(loc=0.0)
 UNIT_SCALE = FrozenDict(scale=1.0)
@@ -156,9 +155,8 @@ def scale_family(fn: Family, kwargs: Mapping[str, Any]) -> Distribution:
 def learned_scale(
     sites: Sites, fn: Family, kwargs: Mapping[str, Any], shape: Shape
 ) -> Array:
-    """Sample a learned scale, under the site `lmbda`, which says what it scales."""
-    prior = scale_family(fn, kwargs)
-    return sample_shaped(sites.of("lmbda"), prior, shape, infer={SCALES: sites.own})
+    """Sample a learned scale, under the site `lmbda`."""
+    return sample_shaped(sites.of("lmbda"), scale_family(fn, kwargs), shape)
 
 
 def require_scale(fn: Family, kwargs: Mapping[str, Any]) -> None:
@@ -200,13 +198,7 @@ def one_number(argument: str, fn: Distribution) -> Distribution:
     return fn
 
 
-def sample_shaped(
-    name: str,
-    fn: Distribution,
-    shape: Shape,
-    *,
-    infer: Mapping[str, Any] | None = None,
-) -> Array:
+def sample_shaped(name: str, fn: Distribution, shape: Shape) -> Array:
     """Sample one event of `shape` from `fn`, whose axes are written out or none."""
     own = fn.batch_shape
     lead = max(len(own) - len(shape), 0)
@@ -217,8 +209,7 @@ def sample_shaped(
             f"{shape}. Broadcasting would guess which axis is meant: give its "
             f"arguments all {len(shape)} axes, of length 1 where they are alike."
         )
-    fn = fn.expand(own[:lead] + shape).to_event(len(shape))
-    return numpyro.sample(name, fn, infer=dict(infer or {}))
+    return numpyro.sample(name, fn.expand(own[:lead] + shape).to_event(len(shape)))
 
 
 def spread(lmbda: Array, scale_shape: Shape, shape: Shape) -> Array:
