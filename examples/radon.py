@@ -55,7 +55,7 @@ def fit() -> lamina.Posterior:
         "num_counties": len(radon.counties),
         "y": radon.log_radon,
     }
-    return lamina.fit(model, data, method="mcmc", **NUTS)
+    return lamina.fit(model, data, method="mcmc", noncentered=["county.theta"], **NUTS)
 
 
 def figures(posterior: lamina.Posterior) -> list[Figure]:

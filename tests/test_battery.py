@@ -203,10 +203,11 @@ def test_replicates_inside_a_scope_take_a_step_of_svi(name, key):
     def model(*data, y=None):
         with handlers.scope(prefix="left", divider="."):
             with numpyro.plate("replicates", 2):
-                f = case("mu", *data)
+                f = case.untaught("mu", *data)
             return links.gaussian_link(f.mean(axis=0), y)
 
-    before, after, loss = svi_step(model, data, y, key)
+    with case.taught("left.mu"):
+        before, after, loss = svi_step(model, data, y, key)
     assert np.isfinite(loss)
     shapes = {k: np.shape(v) for k, v in after.items() if k.endswith("_auto_loc")}
     expected = {

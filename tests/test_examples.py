@@ -34,7 +34,9 @@ def example(data_folder):
             spec.loader.exec_module(module)
             posterior = module.fit()
             if posterior.correlated:  # a chain that stays elsewhere is no posterior
-                assert np.all(posterior.summary().columns["r_hat"] < 1.05)
+                r_hat = posterior.summary().columns["r_hat"]
+                # the first entry of a Cholesky factor is 1 in all draws, and has none
+                assert np.nanmax(r_hat) < 1.05
             found[name] = module, posterior
         return found[name]
 
