@@ -40,11 +40,10 @@ def fit(
     """Fit a NumPyro model to data, and return its posterior.
 
     `data` maps the model's arguments to arrays; a data frame has a column for each. The
-    `observed` arguments set the number
-    of rows; arrays of that length are rows, others are constants, which the posterior
-    remembers; `constants` settles ambiguity, by names, or adds further constants, as a
-    mapping. `missing="skip"` leaves out rows with a NaN; `predict(data)` of the posterior
-    predicts those of them that lack the outcome alone.
+    `observed` arguments set the number of rows; arrays of that length are rows, others are
+    constants, which the posterior remembers; `constants` settles ambiguity, by names, or
+    adds further constants, as a mapping. `missing="skip"` leaves out rows with a NaN;
+    `predict(data)` of the posterior predicts those of them that lack the outcome alone.
 
     `method` is "vi" (minibatch variational inference), "mcmc" (NUTS), "map" or "mle";
     `options` are the method's own, by keyword: see `lamina.infer.fit_vi`, `fit_mcmc`,

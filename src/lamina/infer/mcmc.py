@@ -148,14 +148,12 @@ def _disagreement(draws: Mapping[str, Array]) -> tuple[str, ...]:
     if next(iter(draws.values())).shape[1] < SHORT:
         return ()
     with np.errstate(invalid="ignore", divide="ignore"):
-        worst = {
-            k: float(
-                np.nan_to_num(split_gelman_rubin(np.asarray(v)), posinf=np.inf).max(
-                    initial=0.0
-                )
-            )
-            for k, v in draws.items()
-        }
+        found = {k: split_gelman_rubin(np.asarray(v)) for k, v in draws.items()}
+    # a number that never moves has none
+    worst = {
+        k: float(np.nan_to_num(v, posinf=np.inf).max(initial=0.0))
+        for k, v in found.items()
+    }
     site = max(worst, key=lambda k: worst[k])
     if worst[site] <= R_HAT:
         return ()
